@@ -1,0 +1,104 @@
+use burn::module::Module;
+use burn::prelude::Tensor;
+use serde::de::DeserializeOwned;
+
+use crate::Backend;
+use crate::config::ConfigError;
+use crate::layers::{Head, RopeParameters, Step};
+
+/// A decoder-only language model, described one layer at a time.
+///
+/// A value of the implementing type is the parsed `config.json`. It never holds weights: the engine decides which
+/// layers exist and when.
+pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
+    /// What people call the family.
+    const FAMILY: &'static str;
+    /// `model_type` values of `config.json` that this architecture serves.
+    const MODEL_TYPES: &'static [&'static str];
+    /// Whether the head is the embedding matrix when `config.json` does not say.
+    const TIED_BY_DEFAULT: bool = false;
+    /// One decoder layer. Its field names are the checkpoint's names.
+    type Layer<B: Backend>: DecoderLayer<B> + Module<B>;
+
+    /// Refuses values of `config.json` that no layer of this family can honour.
+    fn check(&self) -> Result<(), ConfigError>;
+
+    /// Sizes that the engine needs to plan memory.
+    fn dims(&self) -> Dims;
+
+    /// The rotary position embedding, shared by all layers.
+    fn rope(&self) -> RopeParameters;
+
+    /// The number of positions, itself included, that a query of layer `index` sees; all of them by default.
+    fn sliding_window(&self, index: usize) -> Option<usize> {
+        let _ = index;
+        None
+    }
+
+    /// Builds layer `index` on `device`, its parameters not yet loaded.
+    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Self::Layer<B>;
+
+    /// Builds `rows` rows of the head on `device`, its parameters not yet loaded; the final norm too if `norm`.
+    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B>;
+
+    /// Where the checkpoint keeps the parts of the model.
+    fn names(&self) -> Names {
+        Names::default()
+    }
+}
+
+/// One layer of a decoder: hidden states in, hidden states out.
+pub trait DecoderLayer<B: Backend>: Send {
+    /// Runs the layer over `x: [batch, seq, hidden_size]` and appends to its KV cache.
+    fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3>;
+}
+
+/// Sizes of a decoder that do not depend on its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dims {
+    /// Decoder layers.
+    pub num_layers: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Width inside the MLP.
+    pub intermediate_size: usize,
+    /// Rows of the embedding and of the head.
+    pub vocab_size: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads.
+    pub num_kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// The longest sequence the model was made for, RoPE scaling included.
+    pub max_positions: usize,
+}
+
+/// The checkpoint's names of a model's parts, as the model with a head saves them.
+///
+/// The parameters of layer `i` follow `{layers}.{i}.`; a checkpoint of the bare decoder leaves `prefix` out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// What stands before every name but the head's.
+    pub prefix: &'static str,
+    /// The embedding matrix.
+    pub embedding: &'static str,
+    /// The list of decoder layers.
+    pub layers: &'static str,
+    /// The final norm.
+    pub norm: &'static str,
+    /// The head; never prefixed.
+    pub head: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            prefix: "model.",
+            embedding: "embed_tokens.weight",
+            layers: "layers",
+            norm: "norm",
+            head: "lm_head",
+        }
+    }
+}

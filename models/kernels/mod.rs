@@ -1,0 +1,4 @@
+//! The operations of [`Backend`](crate::Backend) written for one backend.
+
+#[cfg(feature = "flex")]
+mod flex;

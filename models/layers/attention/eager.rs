@@ -1,0 +1,38 @@
+use burn::prelude::Tensor;
+use burn::tensor::DType;
+use burn::tensor::activation::softmax;
+
+use super::{Attention, AttentionInput};
+use crate::Backend;
+
+/// Attention by the definition: all scores are held at once, and the mask is added to them.
+///
+/// Memory grows with `q · k`. Softmax is computed in f32.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Eager;
+
+impl<B: Backend> Attention<B> for Eager {
+    fn forward(&self, input: AttentionInput<'_, B>) -> Tensor<B, 4> {
+        let [batch, heads, q, head_dim] = input.q.dims();
+        let [_, kv_heads, k, _] = input.k.dims();
+        let grouped = [batch, kv_heads, heads / kv_heads * q, k];
+        let dtype = input.q.dtype();
+        let device = input.q.device();
+        let lowest = lowest(dtype);
+        let mask = input.mask.additive::<B>(0..q, 0..k, lowest, &device); // [batch, 1, q, k]
+
+        let scores = input.grouped_queries().matmul(input.k.transpose()) * input.scale;
+        let scores = scores.cast(DType::F32).reshape([batch, heads, q, k]) + mask;
+        let weights = softmax(scores, 3).cast(dtype).reshape(grouped);
+        weights.matmul(input.v).reshape([batch, heads, q, head_dim])
+    }
+}
+
+/// The lowest finite value of a float dtype.
+fn lowest(dtype: DType) -> f32 {
+    match dtype {
+        DType::F16 => half::f16::MIN.to_f32(),
+        DType::BF16 => half::bf16::MIN.to_f32(),
+        _ => f32::MIN,
+    }
+}

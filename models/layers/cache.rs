@@ -1,0 +1,99 @@
+use burn::prelude::Tensor;
+use burn::tensor::{DType, s};
+
+use crate::Backend;
+
+/// Columns by which a cache that was not sized ahead grows.
+const STEP: usize = 256;
+
+/// Keys and values that one layer has seen, `[batch, num_kv_heads, columns, head_dim]`.
+///
+/// The buffers are allocated ahead and written in place. A layer with a sliding window keeps only the columns that a
+/// later query can still see; how many it has forgotten is [`dropped`](Self::dropped).
+#[derive(Debug, Clone)]
+pub struct KvCache<B: Backend> {
+    buffers: Option<[Tensor<B, 4>; 2]>,
+    /// First column of the buffers that is alive.
+    start: usize,
+    /// Columns that are alive.
+    len: usize,
+    dropped: usize,
+    sliding_window: Option<usize>,
+    /// Columns to make room for from the beginning.
+    reserve: usize,
+}
+
+impl<B: Backend> KvCache<B> {
+    /// An empty cache with room for `reserve` columns, allocated when the first ones arrive.
+    pub fn new(sliding_window: Option<usize>, reserve: usize) -> Self {
+        Self { buffers: None, start: 0, len: 0, dropped: 0, sliding_window, reserve }
+    }
+
+    /// Columns of all passes so far, forgotten ones included.
+    pub fn total(&self) -> usize {
+        self.dropped + self.len
+    }
+
+    /// Columns that a sliding window has left behind.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Columns for which memory is allocated.
+    pub fn capacity(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |[k, _]| k.dims()[2])
+    }
+
+    /// The columns that a cache of this kind allocates for `columns` appended in passes of up to `pass` of them.
+    pub fn capacity_for(columns: usize, pass: usize, sliding_window: Option<usize>) -> usize {
+        match sliding_window {
+            Some(window) => columns.min(window - 1 + pass.max(STEP)),
+            None => columns,
+        }
+    }
+
+    /// Appends the keys and values of one pass, `[batch, num_kv_heads, seq, head_dim]`; returns all that are alive.
+    pub fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>) {
+        let seq = k.dims()[2];
+        self.forget();
+        if self.start + self.len + seq > self.capacity() {
+            self.move_to_new_buffers(&k, seq);
+        }
+        let (start, from, to) = (self.start, self.start + self.len, self.start + self.len + seq);
+        let written = |buffer: Tensor<B, 4>, columns| buffer.slice_assign(s![.., .., from..to, ..], columns);
+        let [keys, values] = self.buffers.take().expect("buffers exist once there is room");
+        // In place: between passes nobody else holds the buffers.
+        let buffers = [written(keys, k), written(values, v)];
+        let [keys, values] = buffers.clone().map(|buffer| buffer.narrow(2, start, to - start));
+        self.buffers = Some(buffers);
+        self.len += seq;
+        (keys, values)
+    }
+
+    /// Drops the columns that no later query can see: all but the last `window - 1`.
+    fn forget(&mut self) {
+        let keep = self.sliding_window.map_or(self.len, |window| self.len.min(window - 1));
+        let gone = self.len - keep;
+        self.start += gone;
+        self.dropped += gone;
+        self.len = keep;
+    }
+
+    /// Copies what is alive to the front of new buffers with room for `seq` more columns.
+    fn move_to_new_buffers(&mut self, like: &Tensor<B, 4>, seq: usize) {
+        let [batch, heads, _, head_dim] = like.dims();
+        let needed = self.len + seq;
+        let ahead = Self::capacity_for(self.reserve, seq, self.sliding_window);
+        let capacity = if ahead >= needed { ahead } else { needed.next_multiple_of(STEP) };
+        let options: (&B::Device, DType) = (&like.device(), like.dtype());
+        let empty = || Tensor::zeros([batch, heads, capacity, head_dim], options);
+        let (start, len) = (self.start, self.len);
+        self.buffers = Some(match self.buffers.take() {
+            Some(old) if len > 0 => {
+                old.map(|old| empty().slice_assign(s![.., .., 0..len, ..], old.narrow(2, start, len)))
+            }
+            _ => [empty(), empty()],
+        });
+        self.start = 0;
+    }
+}

@@ -1,0 +1,131 @@
+use std::ops::Range;
+
+use burn::prelude::Tensor;
+use burn::tensor::{DType, TensorData};
+
+use super::Positions;
+use crate::Backend;
+
+/// The position of a column that holds no token.
+pub const PAD: i32 = -1;
+
+/// Which keys each query sees, derived from positions alone.
+///
+/// A query at position `p` sees the keys of its own sequence at positions up to `p`, and with a sliding window of `w`
+/// only those above `p - w`. Padding has no position and is never seen, on whichever side it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Mask<'a> {
+    queries: &'a Positions,
+    keys: &'a Positions,
+    /// Key columns that the cache no longer holds.
+    dropped: usize,
+    sliding_window: Option<usize>,
+}
+
+/// What the queries of a block see of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// Every query sees every key.
+    All,
+    /// Some see some.
+    Some,
+    /// None sees any.
+    None,
+}
+
+impl<'a> Mask<'a> {
+    /// A mask for queries `[batch, q]` over the keys `[batch, dropped + k]` whose first `dropped` columns are gone.
+    pub fn new(queries: &'a Positions, keys: &'a Positions, dropped: usize, sliding_window: Option<usize>) -> Self {
+        Self { queries, keys, dropped, sliding_window }
+    }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.queries.batch()
+    }
+
+    /// Queries of each sequence.
+    pub fn queries(&self) -> usize {
+        self.queries.columns()
+    }
+
+    /// Keys of each sequence.
+    pub fn keys(&self) -> usize {
+        self.keys.columns() - self.dropped
+    }
+
+    /// Whether query `q` of sequence `row` sees key `k`.
+    pub fn sees(&self, row: usize, q: usize, k: usize) -> bool {
+        self.allows(self.queries.row(row)[q], self.keys.row(row)[self.dropped + k])
+    }
+
+    /// What the queries `q` see of the keys `k`, over all sequences.
+    pub fn visibility(&self, q: Range<usize>, k: Range<usize>) -> Visibility {
+        let (mut all, mut none) = (true, true);
+        self.for_each(q, k, |seen| {
+            all &= seen;
+            none &= !seen;
+        });
+        match (all, none) {
+            (true, _) => Visibility::All,
+            (_, true) => Visibility::None,
+            _ => Visibility::Some,
+        }
+    }
+
+    /// What to add to scores, in f32: 0 where a key is seen, else `lowest`; `[batch, 1, q, k]`.
+    ///
+    /// `lowest` is finite, so that a query that sees nothing (padding) yields numbers and not NaN.
+    pub fn additive<B: Backend>(
+        &self,
+        q: Range<usize>,
+        k: Range<usize>,
+        lowest: f32,
+        device: &B::Device,
+    ) -> Tensor<B, 4> {
+        let shape = [self.batch(), 1, q.len(), k.len()];
+        let mut values = Vec::with_capacity(shape.iter().product());
+        self.for_each(q, k, |seen| values.push(if seen { 0.0 } else { lowest }));
+        Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+    }
+
+    fn for_each(&self, q: Range<usize>, k: Range<usize>, mut f: impl FnMut(bool)) {
+        for row in 0..self.batch() {
+            let keys = &self.keys.row(row)[self.dropped..][k.clone()];
+            for &query in &self.queries.row(row)[q.clone()] {
+                keys.iter().for_each(|&key| f(self.allows(query, key)));
+            }
+        }
+    }
+
+    fn allows(&self, query: i32, key: i32) -> bool {
+        let near = self.sliding_window.is_none_or(|window| i64::from(query) - i64::from(key) < window as i64);
+        key != PAD && key <= query && near
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_on_either_side_is_never_seen() {
+        let positions = Positions::new(2, vec![PAD, PAD, 0, 1, 0, 1, PAD, PAD]);
+        let mask = Mask::new(&positions, &positions, 0, None);
+        let seen = |row, q| (0..4).filter(|&k| mask.sees(row, q, k)).collect::<Vec<_>>();
+        assert_eq!(seen(0, 3), [2, 3]);
+        assert_eq!(seen(1, 1), [0, 1]);
+        assert_eq!((seen(0, 0), seen(1, 3)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_window_counts_the_query_itself() {
+        let keys = Positions::new(1, (0..6).collect());
+        let query = Positions::new(1, vec![5]);
+        let mask = Mask::new(&query, &keys, 2, Some(3));
+        assert_eq!((0..4).map(|k| mask.sees(0, 0, k)).collect::<Vec<_>>(), [false, true, true, true]);
+        assert_eq!(mask.visibility(0..1, 0..1), Visibility::None);
+        assert_eq!(mask.visibility(0..1, 0..2), Visibility::Some);
+        assert_eq!(mask.visibility(0..1, 1..4), Visibility::All);
+    }
+}

@@ -1,0 +1,42 @@
+use burn::module::Module;
+use burn::prelude::Tensor;
+use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
+
+use super::Linear;
+use crate::config::{Activation, DecoderConfig};
+use crate::Backend;
+
+/// Gated feed-forward: `down(act(gate(x)) · up(x))` (Shazeer 2020, arXiv 2002.05202).
+#[derive(Module, Debug)]
+pub struct GatedMlp<B: Backend> {
+    gate_proj: Linear<B>,
+    up_proj: Linear<B>,
+    down_proj: Linear<B>,
+    #[module(skip)]
+    hidden_act: Activation,
+}
+
+impl<B: Backend> GatedMlp<B> {
+    /// An MLP whose parameters are not yet loaded.
+    pub fn new(config: &DecoderConfig, device: &B::Device) -> Self {
+        let (hidden, inner, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
+        Self {
+            gate_proj: Linear::new(hidden, inner, bias, device),
+            up_proj: Linear::new(hidden, inner, bias, device),
+            down_proj: Linear::new(inner, hidden, bias, device),
+            hidden_act: config.hidden_act,
+        }
+    }
+
+    /// `[batch, seq, hidden_size]` → the same.
+    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let gate = self.gate_proj.forward(x.clone());
+        let gate = match self.hidden_act {
+            Activation::Silu => silu(gate),
+            Activation::Gelu => gelu(gate),
+            Activation::GeluPytorchTanh => gelu_approximate(gate),
+            Activation::Relu => relu(gate),
+        };
+        self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+}

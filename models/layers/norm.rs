@@ -1,0 +1,29 @@
+use burn::module::{Module, Param};
+use burn::prelude::Tensor;
+use burn::tensor::DType;
+
+use super::parameter;
+use crate::Backend;
+
+/// Root-mean-square norm over the last dimension, computed in f32 (Zhang & Sennrich 2019, arXiv 1910.07467).
+#[derive(Module, Debug)]
+pub struct RmsNorm<B: Backend> {
+    weight: Param<Tensor<B, 1>>,
+    eps: f64,
+}
+
+impl<B: Backend> RmsNorm<B> {
+    /// A norm over `size` numbers whose weight is not yet loaded.
+    pub fn new(size: usize, eps: f64, device: &B::Device) -> Self {
+        Self { weight: parameter([size], device), eps }
+    }
+
+    /// `[.., size]` → `[.., size]`, in the dtype of `x`.
+    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let mean_square = x.clone().square().mean_dim(D - 1);
+        let x = x * (mean_square + self.eps).sqrt().recip();
+        (x * self.weight.val().cast(DType::F32).unsqueeze()).cast(dtype)
+    }
+}

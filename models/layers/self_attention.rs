@@ -1,0 +1,99 @@
+use burn::module::Module;
+use burn::prelude::Tensor;
+
+use super::{AttentionInput, Linear, Mask, RmsNorm, Step};
+use crate::Backend;
+use crate::config::DecoderConfig;
+
+/// What distinguishes one family's self-attention from another's.
+#[derive(Debug, Clone)]
+pub struct SelfAttentionConfig {
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads.
+    pub num_kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Bias on q, k and v.
+    pub qkv_bias: bool,
+    /// Bias on the output.
+    pub o_bias: bool,
+    /// Epsilon of an RMSNorm on every q and k head, if there is one.
+    pub qk_norm_eps: Option<f64>,
+    /// Positions that a query sees, itself included, if not all.
+    pub sliding_window: Option<usize>,
+}
+
+impl SelfAttentionConfig {
+    /// Attention as `config.json` describes it: biases by `attention_bias`, no norms, no window.
+    pub fn new(config: &DecoderConfig) -> Self {
+        Self {
+            hidden_size: config.hidden_size,
+            num_heads: config.num_attention_heads,
+            num_kv_heads: config.num_kv_heads(),
+            head_dim: config.head_dim(),
+            qkv_bias: config.attention_bias,
+            o_bias: config.attention_bias,
+            qk_norm_eps: None,
+            sliding_window: None,
+        }
+    }
+}
+
+/// Causal grouped-query self-attention with rotary positions.
+#[derive(Module, Debug)]
+pub struct SelfAttention<B: Backend> {
+    q_proj: Linear<B>,
+    k_proj: Linear<B>,
+    v_proj: Linear<B>,
+    o_proj: Linear<B>,
+    q_norm: Option<RmsNorm<B>>,
+    k_norm: Option<RmsNorm<B>>,
+    num_heads: usize,
+    num_kv_heads: usize,
+    head_dim: usize,
+    sliding_window: Option<usize>,
+}
+
+impl<B: Backend> SelfAttention<B> {
+    /// Self-attention whose parameters are not yet loaded.
+    pub fn new(config: &SelfAttentionConfig, device: &B::Device) -> Self {
+        let (queries, keys) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
+        let norm = || config.qk_norm_eps.map(|eps| RmsNorm::new(config.head_dim, eps, device));
+        Self {
+            q_proj: Linear::new(config.hidden_size, queries, config.qkv_bias, device),
+            k_proj: Linear::new(config.hidden_size, keys, config.qkv_bias, device),
+            v_proj: Linear::new(config.hidden_size, keys, config.qkv_bias, device),
+            o_proj: Linear::new(queries, config.hidden_size, config.o_bias, device),
+            q_norm: norm(),
+            k_norm: norm(),
+            num_heads: config.num_heads,
+            num_kv_heads: config.num_kv_heads,
+            head_dim: config.head_dim,
+            sliding_window: config.sliding_window,
+        }
+    }
+
+    /// `x: [batch, seq, hidden_size]` → the same; this pass's keys and values go into the KV cache.
+    pub fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+        let [batch, seq, _] = x.dims();
+        // [batch, seq, n · head_dim] → [batch, n, seq, head_dim]
+        let heads = |x: Tensor<B, 3>, n, norm: &Option<RmsNorm<B>>| {
+            let x = x.reshape([batch, seq, n, self.head_dim]);
+            norm.as_ref().map_or(x.clone(), |norm| norm.forward(x)).swap_dims(1, 2)
+        };
+        let q = heads(self.q_proj.forward(x.clone()), self.num_heads, &self.q_norm);
+        let k = heads(self.k_proj.forward(x.clone()), self.num_kv_heads, &self.k_norm);
+        let v = heads(self.v_proj.forward(x), self.num_kv_heads, &None);
+
+        let q = step.rope.rotate(q);
+        let (k, v) = step.cache.append(step.rope.rotate(k), v);
+        let mask = Mask::new(step.queries, step.keys, step.cache.dropped(), self.sliding_window);
+        let scale = (self.head_dim as f64).powf(-0.5);
+        let out = step.attention.forward(AttentionInput { q, k, v, mask: &mask, scale });
+
+        self.o_proj.forward(out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]))
+    }
+}

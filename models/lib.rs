@@ -1,0 +1,23 @@
+//! Decoder architectures, written once as Burn modules that run on any backend.
+//!
+//! This crate holds the arithmetic and nothing else: it never sees a file, a budget, a plan or a sampler. Each family
+//! is one short file made of the shared [`layers`]; the [`registry`] finds it by the `model_type` of a `config.json`.
+
+mod architecture;
+mod backend;
+mod config;
+mod kernels;
+pub mod layers;
+mod llama;
+mod mistral;
+mod qwen2;
+mod qwen3;
+pub mod registry;
+
+pub use architecture::{Architecture, DecoderLayer, Dims, Names};
+pub use backend::Backend;
+pub use config::{Activation, ConfigError, DecoderConfig};
+pub use llama::Llama;
+pub use mistral::Mistral;
+pub use qwen2::Qwen2;
+pub use qwen3::Qwen3;

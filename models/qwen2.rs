@@ -1,0 +1,46 @@
+//! Qwen2 and Qwen2.5: Llama with biases on q, k and v; layers may see a sliding window.
+//!
+//! Reference: `transformers/models/qwen2/modeling_qwen2.py`.
+
+use serde::Deserialize;
+
+use crate::layers::{Head, PreNormLayer, RopeParameters, SelfAttentionConfig};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
+
+/// The `config.json` of a Qwen2.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Qwen2(DecoderConfig);
+
+impl Architecture for Qwen2 {
+    const FAMILY: &'static str = "Qwen2, Qwen2.5";
+    const MODEL_TYPES: &'static [&'static str] = &["qwen2"];
+    type Layer<B: Backend> = PreNormLayer<B>;
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.0.check()
+    }
+
+    fn dims(&self) -> Dims {
+        self.0.dims()
+    }
+
+    fn rope(&self) -> RopeParameters {
+        self.0.rope()
+    }
+
+    fn sliding_window(&self, index: usize) -> Option<usize> {
+        self.0.qwen_window(index)
+    }
+
+    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> PreNormLayer<B> {
+        let sliding_window = self.sliding_window(index);
+        let base = SelfAttentionConfig::new(&self.0);
+        let attention = SelfAttentionConfig { sliding_window, qkv_bias: true, o_bias: false, ..base };
+        PreNormLayer::new(&self.0, &attention, device)
+    }
+
+    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
+        self.0.head(rows, norm, device)
+    }
+}

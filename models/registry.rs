@@ -1,0 +1,135 @@
+//! From `config.json` to an architecture.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Architecture, ConfigError};
+
+/// Code that works for any architecture; the engine is one.
+pub trait Visitor {
+    /// What it makes.
+    type Output;
+    /// Called with the parsed config of the architecture that was found.
+    fn visit<A: Architecture>(self, architecture: A) -> Self::Output;
+}
+
+/// One supported family, for tables and messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// What people call it.
+    pub name: &'static str,
+    /// Its `model_type` values.
+    pub model_types: &'static [&'static str],
+}
+
+macro_rules! architectures {
+    ($($architecture:ty),+ $(,)?) => {
+        /// Every supported family.
+        pub const FAMILIES: &[Family] = &[$(Family {
+            name: <$architecture>::FAMILY,
+            model_types: <$architecture>::MODEL_TYPES,
+        }),+];
+
+        /// Reads a `config.json` and hands the architecture that its `model_type` names to `visitor`.
+        ///
+        /// A config with a `text_config` of a supported type and an own type that is not (a multimodal wrapper) is
+        /// read through that.
+        pub fn open<V: Visitor>(config: &str, visitor: V) -> Result<V::Output, ConfigError> {
+            let (model_type, config) = text_model(config)?;
+            $(if <$architecture>::MODEL_TYPES.contains(&model_type.as_str()) {
+                let architecture: $architecture = parse(&config)?;
+                architecture.check()?;
+                return Ok(visitor.visit(architecture));
+            })+
+            Err(unknown(model_type))
+        }
+    };
+}
+
+architectures![crate::Llama, crate::Mistral, crate::Qwen2, crate::Qwen3];
+
+#[derive(Deserialize)]
+struct Kind {
+    model_type: String,
+    text_config: Option<serde_json::Value>,
+}
+
+/// The type and the text of the config that describes the decoder.
+fn text_model(config: &str) -> Result<(String, String), ConfigError> {
+    let Kind { model_type, text_config } = parse(config)?;
+    if let Some(nested) = text_config
+        && !supported().any(|name| name == model_type)
+        && let Some(nested_type) = nested.get("model_type").and_then(|name| name.as_str())
+        && supported().any(|name| name == nested_type)
+    {
+        return Ok((nested_type.to_owned(), nested.to_string()));
+    }
+    Ok((model_type, config.to_owned()))
+}
+
+fn parse<T: DeserializeOwned>(config: &str) -> Result<T, ConfigError> {
+    let mut json = serde_json::Deserializer::from_str(config);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| ConfigError::Field {
+        field: error.path().to_string(),
+        reason: error.inner().to_string(),
+    })
+}
+
+fn supported() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().flat_map(|family| family.model_types).copied()
+}
+
+fn unknown(found: String) -> ConfigError {
+    let nearest = supported()
+        .map(|name| (strsim::jaro_winkler(name, &found), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name);
+    ConfigError::UnknownModelType { found, nearest, supported: supported().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dims;
+
+    struct ReadDims;
+    impl Visitor for ReadDims {
+        type Output = Dims;
+        fn visit<A: Architecture>(self, architecture: A) -> Dims {
+            architecture.dims()
+        }
+    }
+
+    const MISTRAL: &str = r#"{"model_type":"mistral","hidden_size":64,"intermediate_size":96,"num_hidden_layers":3,
+        "num_attention_heads":4,"num_key_value_heads":2,"head_dim":null,"rms_norm_eps":1e-5,"vocab_size":100}"#;
+
+    #[test]
+    fn opens_by_model_type() {
+        let dims = open(MISTRAL, ReadDims).unwrap();
+        assert_eq!((dims.num_layers, dims.head_dim, dims.num_kv_heads), (3, 16, 2));
+    }
+
+    #[test]
+    fn opens_the_text_part_of_a_multimodal_config() {
+        let config = format!(r#"{{"model_type":"some_vision_model","text_config":{MISTRAL}}}"#);
+        assert_eq!(open(&config, ReadDims).unwrap().num_layers, 3);
+    }
+
+    #[test]
+    fn unknown_types_are_answered_with_the_nearest() {
+        let error = open(r#"{"model_type":"qwen33"}"#, ReadDims).unwrap_err().to_string();
+        assert!(error.contains("`qwen33` (nearest: `qwen3`); supported are llama"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let error = open(&MISTRAL.replace("96", "\"wide\""), ReadDims).unwrap_err().to_string();
+        assert!(error.starts_with("`intermediate_size`: invalid type: string \"wide\""), "{error}");
+        let error = open(&MISTRAL.replace("\"num_key_value_heads\":2", "\"num_key_value_heads\":3"), ReadDims);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "`num_key_value_heads` is 3, expected a divisor of num_attention_heads = 4"
+        );
+    }
+}
