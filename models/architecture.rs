@@ -3,7 +3,7 @@ use burn::prelude::Tensor;
 use serde::de::DeserializeOwned;
 
 use crate::Backend;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, DecoderConfig};
 use crate::layers::{Head, RopeParameters, Step};
 
 /// A decoder-only language model, described one layer at a time.
@@ -20,14 +20,23 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
     /// One decoder layer. Its field names are the checkpoint's names.
     type Layer<B: Backend>: DecoderLayer<B> + Module<B>;
 
+    /// The fields that most families share, with this family's defaults filled in.
+    fn config(&self) -> &DecoderConfig;
+
     /// Refuses values of `config.json` that no layer of this family can honour.
-    fn check(&self) -> Result<(), ConfigError>;
+    fn check(&self) -> Result<(), ConfigError> {
+        self.config().check()
+    }
 
     /// Sizes that the engine needs to plan memory.
-    fn dims(&self) -> Dims;
+    fn dims(&self) -> Dims {
+        self.config().dims()
+    }
 
     /// The rotary position embedding, shared by all layers.
-    fn rope(&self) -> RopeParameters;
+    fn rope(&self) -> RopeParameters {
+        self.config().rope()
+    }
 
     /// The number of positions, itself included, that a query of layer `index` sees; all of them by default.
     fn sliding_window(&self, index: usize) -> Option<usize> {
@@ -39,7 +48,9 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Self::Layer<B>;
 
     /// Builds `rows` rows of the head on `device`, its parameters not yet loaded; the final norm too if `norm`.
-    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B>;
+    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
+        self.config().head(rows, norm, device)
+    }
 
     /// Where the checkpoint keeps the parts of the model.
     fn names(&self) -> Names {
@@ -93,12 +104,6 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Self {
-            prefix: "model.",
-            embedding: "embed_tokens.weight",
-            layers: "layers",
-            norm: "norm",
-            head: "lm_head",
-        }
+        Self { prefix: "model.", embedding: "embed_tokens.weight", layers: "layers", norm: "norm", head: "lm_head" }
     }
 }

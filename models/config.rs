@@ -67,7 +67,9 @@ pub struct DecoderConfig {
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
-    pub num_key_value_heads: Option<usize>,
+    /// Absent, `null` or a number: when absent, each family has its own default.
+    #[serde(default, deserialize_with = "present")]
+    pub num_key_value_heads: Option<Option<usize>>,
     pub head_dim: Option<usize>,
     #[serde(default)]
     pub hidden_act: Activation,
@@ -80,7 +82,9 @@ pub struct DecoderConfig {
     pub attention_bias: bool,
     #[serde(default, deserialize_with = "or_default")]
     pub mlp_bias: bool,
-    pub sliding_window: Option<usize>,
+    /// Absent, `null` or a number, which mean different things to Mistral.
+    #[serde(default, deserialize_with = "present")]
+    pub sliding_window: Option<Option<usize>>,
     pub use_sliding_window: Option<bool>,
     pub max_window_layers: Option<usize>,
     pub layer_types: Option<Vec<String>>,
@@ -105,28 +109,29 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Tells `null` from an absent field.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 impl DecoderConfig {
-    /// Key and value heads; as many as query heads when the config does not say.
+    /// Key and value heads; as many as query heads when the config says `null`.
     pub fn num_kv_heads(&self) -> usize {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+        self.num_key_value_heads.flatten().unwrap_or(self.num_attention_heads)
     }
 
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim
-            .unwrap_or_else(|| self.hidden_size / self.num_attention_heads.max(1))
+        self.head_dim.unwrap_or_else(|| self.hidden_size / self.num_attention_heads.max(1))
     }
 
     /// The rotary position embedding in either spelling, with the config's own `rope_theta` filled in.
     pub fn rope(&self) -> RopeParameters {
-        let mut rope = self
-            .rope_parameters
-            .clone()
-            .or_else(|| self.rope_scaling.clone())
-            .unwrap_or_default();
+        let scaling = self.rope_scaling.as_ref().filter(|scaling| !scaling.is_empty());
+        let mut rope = scaling.or(self.rope_parameters.as_ref()).cloned().unwrap_or_default();
         rope.rope_theta = rope.rope_theta.or(self.rope_theta);
         rope.original_max_position_embeddings =
-            rope.original_max_position_embeddings.or(self.original_max_position_embeddings);
+            self.original_max_position_embeddings.or(rope.original_max_position_embeddings);
         rope.max_position_embeddings = self.max_position_embeddings;
         rope
     }
@@ -154,12 +159,25 @@ impl DecoderConfig {
     /// The window of layer `index` by Qwen's rule: only with `use_sliding_window`, and then where `layer_types` says
     /// so, or from layer `max_window_layers` on.
     pub(crate) fn qwen_window(&self, index: usize) -> Option<usize> {
-        let window = self.sliding_window.filter(|_| self.use_sliding_window == Some(true))?;
+        let window = self.sliding_window.flatten().filter(|_| self.use_sliding_window == Some(true))?;
         let sliding = match &self.layer_types {
             Some(kinds) => kinds[index] == "sliding_attention",
             None => index >= self.max_window_layers.unwrap_or(28),
         };
         sliding.then_some(window)
+    }
+
+    /// Refuses a `layer_types` that asks for a window which the config has switched off.
+    pub(crate) fn check_qwen_window(&self) -> Result<(), ConfigError> {
+        let wants = self.layer_types.iter().flatten().any(|kind| kind == "sliding_attention");
+        let has = self.sliding_window.flatten().is_some() && self.use_sliding_window == Some(true);
+        match wants && !has {
+            true => {
+                let expected = "a window, with use_sliding_window, since layer_types names sliding_attention";
+                Err(unsupported("sliding_window", "switched off", expected))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Refuses what no layer of this kind can compute.
@@ -173,7 +191,7 @@ impl DecoderConfig {
             ("head_dim", self.head_dim()),
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
-            ("sliding_window", self.sliding_window.unwrap_or(1)),
+            ("sliding_window", self.sliding_window.flatten().unwrap_or(1)),
         ];
         for (field, value) in positive {
             if value == 0 || value > u32::MAX as usize {

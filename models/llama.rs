@@ -4,36 +4,30 @@
 
 use serde::Deserialize;
 
-use crate::layers::{Head, PreNormLayer, RopeParameters, SelfAttentionConfig};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
+use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::{Architecture, Backend, DecoderConfig};
 
 /// The `config.json` of a Llama.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "DecoderConfig")]
 pub struct Llama(DecoderConfig);
+
+impl From<DecoderConfig> for Llama {
+    fn from(config: DecoderConfig) -> Self {
+        Self(config)
+    }
+}
 
 impl Architecture for Llama {
     const FAMILY: &'static str = "Llama 1, 2, 3, 3.1, 3.2";
     const MODEL_TYPES: &'static [&'static str] = &["llama"];
     type Layer<B: Backend> = PreNormLayer<B>;
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.0.check()
-    }
-
-    fn dims(&self) -> Dims {
-        self.0.dims()
-    }
-
-    fn rope(&self) -> RopeParameters {
-        self.0.rope()
+    fn config(&self) -> &DecoderConfig {
+        &self.0
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> PreNormLayer<B> {
         PreNormLayer::new(&self.0, &SelfAttentionConfig::new(&self.0), device)
-    }
-
-    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
-        self.0.head(rows, norm, device)
     }
 }

@@ -4,29 +4,32 @@
 
 use serde::Deserialize;
 
-use crate::layers::{Head, PreNormLayer, RopeParameters, SelfAttentionConfig};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
+use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
 /// The `config.json` of a Qwen2.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "DecoderConfig")]
 pub struct Qwen2(DecoderConfig);
+
+impl From<DecoderConfig> for Qwen2 {
+    fn from(mut config: DecoderConfig) -> Self {
+        config.num_key_value_heads.get_or_insert(Some(32));
+        Self(config)
+    }
+}
 
 impl Architecture for Qwen2 {
     const FAMILY: &'static str = "Qwen2, Qwen2.5";
     const MODEL_TYPES: &'static [&'static str] = &["qwen2"];
     type Layer<B: Backend> = PreNormLayer<B>;
 
+    fn config(&self) -> &DecoderConfig {
+        &self.0
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        self.0.check()
-    }
-
-    fn dims(&self) -> Dims {
-        self.0.dims()
-    }
-
-    fn rope(&self) -> RopeParameters {
-        self.0.rope()
+        self.0.check().and_then(|()| self.0.check_qwen_window())
     }
 
     fn sliding_window(&self, index: usize) -> Option<usize> {
@@ -38,9 +41,5 @@ impl Architecture for Qwen2 {
         let base = SelfAttentionConfig::new(&self.0);
         let attention = SelfAttentionConfig { sliding_window, qkv_bias: true, o_bias: false, ..base };
         PreNormLayer::new(&self.0, &attention, device)
-    }
-
-    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
-        self.0.head(rows, norm, device)
     }
 }

@@ -4,29 +4,33 @@
 
 use serde::Deserialize;
 
-use crate::layers::{Head, PreNormLayer, RopeParameters, SelfAttentionConfig};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
+use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
 /// The `config.json` of a Qwen3.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "DecoderConfig")]
 pub struct Qwen3(DecoderConfig);
+
+impl From<DecoderConfig> for Qwen3 {
+    fn from(mut config: DecoderConfig) -> Self {
+        config.num_key_value_heads.get_or_insert(Some(32));
+        config.head_dim.get_or_insert(128);
+        Self(config)
+    }
+}
 
 impl Architecture for Qwen3 {
     const FAMILY: &'static str = "Qwen3";
     const MODEL_TYPES: &'static [&'static str] = &["qwen3"];
     type Layer<B: Backend> = PreNormLayer<B>;
 
+    fn config(&self) -> &DecoderConfig {
+        &self.0
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        self.0.check()
-    }
-
-    fn dims(&self) -> Dims {
-        self.0.dims()
-    }
-
-    fn rope(&self) -> RopeParameters {
-        self.0.rope()
+        self.0.check().and_then(|()| self.0.check_qwen_window())
     }
 
     fn sliding_window(&self, index: usize) -> Option<usize> {
@@ -38,9 +42,5 @@ impl Architecture for Qwen3 {
         let qk_norm_eps = Some(self.0.rms_norm_eps);
         let attention = SelfAttentionConfig { sliding_window, qk_norm_eps, ..SelfAttentionConfig::new(&self.0) };
         PreNormLayer::new(&self.0, &attention, device)
-    }
-
-    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
-        self.0.head(rows, norm, device)
     }
 }

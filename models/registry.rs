@@ -69,10 +69,8 @@ fn text_model(config: &str) -> Result<(String, String), ConfigError> {
 
 fn parse<T: DeserializeOwned>(config: &str) -> Result<T, ConfigError> {
     let mut json = serde_json::Deserializer::from_str(config);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| ConfigError::Field {
-        field: error.path().to_string(),
-        reason: error.inner().to_string(),
-    })
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| ConfigError::Field { field: error.path().to_string(), reason: error.inner().to_string() })
 }
 
 fn supported() -> impl Iterator<Item = &'static str> {

@@ -1,0 +1,41 @@
+#![doc = include_str!("../README.md")]
+
+mod cache;
+mod chat;
+mod checkpoint;
+mod decoder;
+mod engine;
+mod error;
+mod generate;
+mod generation_config;
+mod io;
+mod memory;
+mod model;
+mod plan;
+mod prompt;
+mod record;
+mod sampler;
+mod stats;
+mod stop;
+mod stream;
+mod synth;
+mod tokenizer;
+mod unit;
+mod verify;
+
+pub use chat::{ChatTemplate, Conversation, Message};
+pub use checkpoint::Checkpoint;
+pub use error::{Error, Least, Result};
+pub use generate::{Completion, FinishReason, GenerateOptions, Generation, Token};
+pub use leveret_models as models;
+pub use leveret_models::Backend;
+pub use memory::{Budget, peak_memory};
+pub use model::{Builder, Model, RunDtype};
+pub use plan::{Needs, Plan, UnitSize};
+pub use prompt::Prompt;
+pub use sampler::Sampling;
+pub use stats::{PassStats, Stats};
+pub use stream::Transfer;
+pub use synth::Synth;
+pub use tokenizer::Tokenizer;
+pub use verify::{Reply, Report, Verdict};

@@ -44,30 +44,38 @@ impl<B: Backend> KvCache<B> {
         self.buffers.as_ref().map_or(0, |[k, _]| k.dims()[2])
     }
 
-    /// The columns that a cache of this kind allocates for `columns` appended in passes of up to `pass` of them.
-    pub fn capacity_for(columns: usize, pass: usize, sliding_window: Option<usize>) -> usize {
-        match sliding_window {
-            Some(window) => columns.min(window - 1 + pass.max(STEP)),
-            None => columns,
-        }
+    /// Columns that a cache holds between passes when `columns` have been appended and `reserve` were expected.
+    pub fn capacity_for(columns: usize, reserve: usize, sliding_window: Option<usize>) -> usize {
+        let grown = if columns <= reserve { reserve } else { columns.next_multiple_of(STEP) };
+        sliding_window.map_or(grown, |window| grown.min(window - 1 + STEP))
     }
 
     /// Appends the keys and values of one pass, `[batch, num_kv_heads, seq, head_dim]`; returns all that are alive.
     pub fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>) {
-        let seq = k.dims()[2];
         self.forget();
-        if self.start + self.len + seq > self.capacity() {
-            self.move_to_new_buffers(&k, seq);
+        let needed = self.len + k.dims()[2];
+        if self.start + needed > self.capacity() {
+            self.move_to_buffers(&k, Self::capacity_for(needed, self.reserve, self.sliding_window).max(needed));
         }
-        let (start, from, to) = (self.start, self.start + self.len, self.start + self.len + seq);
+        let (start, from, to) = (self.start, self.start + self.len, self.start + needed);
         let written = |buffer: Tensor<B, 4>, columns| buffer.slice_assign(s![.., .., from..to, ..], columns);
         let [keys, values] = self.buffers.take().expect("buffers exist once there is room");
         // In place: between passes nobody else holds the buffers.
-        let buffers = [written(keys, k), written(values, v)];
-        let [keys, values] = buffers.clone().map(|buffer| buffer.narrow(2, start, to - start));
+        let buffers = [written(keys, k.clone()), written(values, v)];
+        let [keys, values] = buffers.clone().map(|buffer| buffer.narrow(2, start, needed));
         self.buffers = Some(buffers);
-        self.len += seq;
+        self.len = needed;
+        self.shrink(&k);
         (keys, values)
+    }
+
+    /// Gives back what a long pass needed beyond the window.
+    fn shrink(&mut self, like: &Tensor<B, 4>) {
+        let enough = Self::capacity_for(self.total(), self.reserve, self.sliding_window);
+        if self.sliding_window.is_some() && self.capacity() > enough {
+            self.forget();
+            self.move_to_buffers(like, enough);
+        }
     }
 
     /// Drops the columns that no later query can see: all but the last `window - 1`.
@@ -79,12 +87,9 @@ impl<B: Backend> KvCache<B> {
         self.len = keep;
     }
 
-    /// Copies what is alive to the front of new buffers with room for `seq` more columns.
-    fn move_to_new_buffers(&mut self, like: &Tensor<B, 4>, seq: usize) {
+    /// Copies what is alive to the front of new buffers of `capacity` columns.
+    fn move_to_buffers(&mut self, like: &Tensor<B, 4>, capacity: usize) {
         let [batch, heads, _, head_dim] = like.dims();
-        let needed = self.len + seq;
-        let ahead = Self::capacity_for(self.reserve, seq, self.sliding_window);
-        let capacity = if ahead >= needed { ahead } else { needed.next_multiple_of(STEP) };
         let options: (&B::Device, DType) = (&like.device(), like.dtype());
         let empty = || Tensor::zeros([batch, heads, capacity, head_dim], options);
         let (start, len) = (self.start, self.len);

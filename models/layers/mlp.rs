@@ -3,8 +3,8 @@ use burn::prelude::Tensor;
 use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
 
 use super::Linear;
-use crate::config::{Activation, DecoderConfig};
 use crate::Backend;
+use crate::config::{Activation, DecoderConfig};
 
 /// Gated feed-forward: `down(act(gate(x)) · up(x))` (Shazeer 2020, arXiv 2002.05202).
 #[derive(Module, Debug)]

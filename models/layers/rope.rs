@@ -43,9 +43,8 @@ impl<B: Backend> Rope<B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RopeType {
-    /// Not at all. (`mrope` is the same for text.)
+    /// Not at all.
     #[default]
-    #[serde(alias = "mrope")]
     Default,
     /// All by `factor`.
     Linear,
@@ -58,7 +57,7 @@ pub enum RopeType {
 }
 
 /// `rope_parameters`, or `rope_scaling` with `rope_theta`, of a `config.json`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of config.json")]
 pub struct RopeParameters {
     rope_type: Option<RopeType>,
@@ -82,6 +81,11 @@ pub struct RopeParameters {
 }
 
 impl RopeParameters {
+    /// Whether the config wrote `{}`, which means nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The kind of stretching.
     pub fn rope_type(&self) -> RopeType {
         self.rope_type.or(self.kind).unwrap_or_default()
@@ -155,9 +159,9 @@ impl RopeParameters {
 
     /// The base for a sequence of `seq_len`: beyond the original length it grows, so that the longest wave fits.
     fn dynamic_theta(&self, head_dim: usize, seq_len: usize) -> f64 {
-        let (factor, original, dim) = (self.factor(), self.original() as f64, head_dim as f64);
-        let seq_len = (seq_len as f64).max(original);
-        self.theta() * (factor * seq_len / original - (factor - 1.0)).powf(dim / (dim - 2.0))
+        let (factor, max, dim) = (self.factor(), self.max_position_embeddings as f64, head_dim as f64);
+        let seq_len = (seq_len as f64).max(max);
+        self.theta() * (factor * seq_len / max - (factor - 1.0)).powf(dim / (dim - 2.0))
     }
 
     fn llama3(&self, inverse: Vec<f32>) -> Vec<f32> {
@@ -185,7 +189,8 @@ impl RopeParameters {
         let pair = |rotations: f64| {
             dim * (self.original() as f64 / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * self.theta().ln())
         };
-        let (mut low, mut high) = (pair(self.beta_fast.unwrap_or(32.0)), pair(self.beta_slow.unwrap_or(1.0)));
+        let given = |beta: Option<f64>, default| beta.filter(|beta| *beta != 0.0).unwrap_or(default);
+        let (mut low, mut high) = (pair(given(self.beta_fast, 32.0)), pair(given(self.beta_slow, 1.0)));
         if self.truncate.unwrap_or(true) {
             (low, high) = (low.floor(), high.ceil());
         }
@@ -212,4 +217,44 @@ impl RopeParameters {
 fn inverse_frequencies(head_dim: usize, theta: f64) -> Vec<f32> {
     let exponent = |i: usize| (2 * i) as f32 / head_dim as f32;
     (0..head_dim / 2).map(|i| 1.0 / (theta as f32).powf(exponent(i))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(config: &str, max: usize, head_dim: usize, seq_len: usize) -> (Vec<f32>, f32) {
+        let mut rope: RopeParameters = serde_json::from_str(config).unwrap();
+        rope.max_position_embeddings = max;
+        rope.check().unwrap();
+        rope.inverse_frequencies(head_dim, seq_len)
+    }
+
+    #[test]
+    fn a_missing_factor_is_named() {
+        for kind in ["linear", "dynamic", "llama3"] {
+            let rope: RopeParameters = serde_json::from_str(&format!(r#"{{"rope_type":"{kind}"}}"#)).unwrap();
+            assert!(rope.check().unwrap_err().to_string().starts_with("`rope_scaling.factor` is missing"));
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_is_refused() {
+        let error = serde_json::from_str::<RopeParameters>(r#"{"rope_type":"su"}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `su`, expected one of `default`, `linear`"), "{error}");
+    }
+
+    /// Below the original length the dynamic base is the plain one, beyond it grows with every position.
+    #[test]
+    fn the_dynamic_base_grows_beyond_the_original_length() {
+        let dynamic = |seq_len| first(r#"{"rope_type":"dynamic","factor":2.0}"#, 24, 16, seq_len).0[1];
+        assert_eq!(dynamic(10), dynamic(24));
+        assert!(dynamic(24) > dynamic(25) && dynamic(25) > dynamic(26));
+    }
+
+    #[test]
+    fn yarn_sharpens_by_the_published_formula() {
+        let (_, scale) = first(r#"{"type":"yarn","factor":4.0,"original_max_position_embeddings":32}"#, 128, 16, 1);
+        assert!((scale - 1.138_629_4).abs() < 1e-6);
+    }
 }

@@ -7,7 +7,7 @@ use crate::Backend;
 
 /// Attention by the definition: all scores are held at once, and the mask is added to them.
 ///
-/// Memory grows with `q · k`. Softmax is computed in f32.
+/// Memory grows with `q · k`. Everything is computed in f32.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Eager;
 
@@ -21,10 +21,10 @@ impl<B: Backend> Attention<B> for Eager {
         let lowest = lowest(dtype);
         let mask = input.mask.additive::<B>(0..q, 0..k, lowest, &device); // [batch, 1, q, k]
 
-        let scores = input.grouped_queries().matmul(input.k.transpose()) * input.scale;
-        let scores = scores.cast(DType::F32).reshape([batch, heads, q, k]) + mask;
-        let weights = softmax(scores, 3).cast(dtype).reshape(grouped);
-        weights.matmul(input.v).reshape([batch, heads, q, head_dim])
+        let scores = input.grouped_queries().cast(DType::F32).matmul(input.k.cast(DType::F32).transpose());
+        let scores = (scores * input.scale).reshape([batch, heads, q, k]) + mask;
+        let weights = softmax(scores, 3).reshape(grouped);
+        weights.matmul(input.v.cast(DType::F32)).reshape([batch, heads, q, head_dim]).cast(dtype)
     }
 }
 

@@ -19,6 +19,13 @@ use crate::Backend;
 pub trait Attention<B: Backend>: Debug + Send + Sync {
     /// Mixes the values for every query; the result is `[batch, num_heads, q, head_dim]` in the dtype of `q`.
     fn forward(&self, input: AttentionInput<'_, B>) -> Tensor<B, 4>;
+
+    /// How many f32 numbers [`forward`](Self::forward) holds beside its inputs and its result, for `heads` query heads
+    /// of all sequences, `q` queries and `k` keys each; the planner makes room for them. By default three times all
+    /// scores.
+    fn scratch_len(&self, heads: usize, q: usize, k: usize) -> usize {
+        3 * heads * q * k
+    }
 }
 
 /// What attention is computed of.

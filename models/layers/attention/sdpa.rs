@@ -31,6 +31,10 @@ impl<B: Backend> Attention<B> for Sdpa {
         let blocks = blocks(input.q.dims()[2], self.query_block).map(|rows| self.rows(&input, rows));
         Tensor::cat(blocks.collect(), 2).cast(dtype)
     }
+
+    fn scratch_len(&self, heads: usize, q: usize, k: usize) -> usize {
+        3 * heads * q.min(self.query_block) * k.min(self.key_block)
+    }
 }
 
 impl Sdpa {

@@ -1,1 +1,55 @@
-fn main(){}
+//! The `leveret` command.
+
+mod device;
+mod generate;
+mod info;
+mod load;
+mod synth;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs language models that are larger than the device, streaming their weights layer by layer.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Goes on from a prompt, or from several at once.
+    Generate(generate::Generate),
+    /// Shows what a checkpoint holds and how it would run; without one, what can be run.
+    Info(info::Info),
+    /// Compares a model's logits and tokens with those of another implementation.
+    Verify(verify::Verify),
+    /// Writes a checkpoint of a well-known model's shapes with random weights, to measure with.
+    Synth(synth::Synth),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Generate(command) => command.run(),
+        Command::Info(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Synth(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has gone, as `head` does: nothing is wrong.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

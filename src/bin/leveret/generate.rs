@@ -1,0 +1,202 @@
+use std::io::{IsTerminal, Read, Write};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use leveret::{Backend, Completion, Conversation, GenerateOptions, Message, Prompt, Stats};
+use serde_json::json;
+
+use crate::device::Task;
+use crate::load::Load;
+
+/// Goes on from a prompt, or from several at once.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Prompts; several make a batch. `-` reads one from standard input.
+    #[arg(required_unless_present = "tokens", value_name = "PROMPT")]
+    prompts: Vec<String>,
+    /// Token ids instead of text, such as 1,15,27.
+    #[arg(long, value_delimiter = ',', conflicts_with = "prompts", value_name = "IDS")]
+    tokens: Option<Vec<u32>>,
+    /// Takes each prompt as a user's message and renders the checkpoint's chat template.
+    #[arg(long)]
+    chat: bool,
+    /// System prompt of the conversation.
+    #[arg(long, requires = "chat", value_name = "TEXT")]
+    system: Option<String>,
+    /// Name of the chat template, where the checkpoint has several.
+    #[arg(long, requires = "chat", value_name = "NAME")]
+    template: Option<String>,
+    /// Prints the reply alone, without the prompt before it.
+    #[arg(long)]
+    no_echo: bool,
+    /// Prints one JSON object with replies, token ids and numbers.
+    #[arg(long)]
+    json: bool,
+    /// Prints no numbers at the end.
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Sampling and stopping; what is left out is taken from the checkpoint's generation_config.json.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling and stopping")]
+struct Options {
+    /// Tokens to generate at most [default: the checkpoint's, or as many as the model has positions for].
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// What logits are divided by; 0 takes the likeliest token.
+    #[arg(long, value_name = "X")]
+    temperature: Option<f32>,
+    /// Keeps so many of the likeliest tokens; 0 keeps all.
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Keeps the fewest tokens whose probabilities reach this sum.
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Keeps tokens at least this likely, as a fraction of the likeliest.
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Makes tokens of prompt and reply less likely; 1 is neutral.
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f32>,
+    /// Subtracted from logits of tokens in the reply.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// Subtracted for each time that a token is in the reply.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// Makes sampling repeatable.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Text that ends the reply and is not part of it; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Goes on past end-of-sequence tokens.
+    #[arg(long)]
+    ignore_eos: bool,
+}
+
+impl From<&Options> for GenerateOptions {
+    fn from(options: &Options) -> Self {
+        Self {
+            max_tokens: options.max_tokens,
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            repetition_penalty: options.repetition_penalty,
+            presence_penalty: options.presence_penalty,
+            frequency_penalty: options.frequency_penalty,
+            seed: options.seed,
+            stop: options.stop.clone(),
+            ignore_eos: options.ignore_eos,
+        }
+    }
+}
+
+impl Generate {
+    pub fn run(mut self) -> Result<()> {
+        for prompt in self.prompts.iter_mut().filter(|prompt| *prompt == "-") {
+            prompt.clear();
+            std::io::stdin().read_to_string(prompt).context("standard input")?;
+        }
+        self.load.how.device.run(self)
+    }
+
+    fn prompts(&self) -> Vec<Prompt> {
+        match &self.tokens {
+            Some(tokens) => vec![tokens.clone().into()],
+            None => self.prompts.iter().map(|prompt| self.prompt(prompt)).collect(),
+        }
+    }
+
+    fn prompt(&self, text: &str) -> Prompt {
+        if !self.chat {
+            return text.into();
+        }
+        let messages = self.system.iter().map(Message::system).chain([Message::user(text)]).collect();
+        let template = self.template.clone();
+        Prompt::Chat(Conversation { messages, template, add_generation_prompt: true, ..Conversation::default() })
+    }
+
+    /// The prompt as it stands before its reply.
+    fn echo(&self, sequence: usize) -> &str {
+        match self.chat || self.no_echo {
+            true => "",
+            false => self.prompts.get(sequence).map_or("", String::as_str),
+        }
+    }
+}
+
+impl Task for Generate {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let mut model = self.load.how.load::<B>(&self.load.model, device)?;
+        let has_text = model.tokenizer().is_some();
+        let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
+        let (completions, stats) = match self.json || self.prompts.len() > 1 {
+            true => generation.finish()?,
+            false => print_as_it_comes(generation, self.echo(0), has_text)?,
+        };
+        if self.json {
+            let peak_memory = leveret::peak_memory();
+            let json = json!({ "completions": completions, "stats": stats, "peak_memory": peak_memory });
+            writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json)?)?;
+        } else if completions.len() > 1 {
+            for (sequence, completion) in completions.iter().enumerate() {
+                writeln!(std::io::stdout(), "[{}] {}{}\n", sequence + 1, self.echo(sequence), completion.text)?;
+            }
+        }
+        if !self.quiet && !self.json {
+            eprintln!("{}", summary(&completions, &stats));
+        }
+        Ok(())
+    }
+}
+
+fn print_as_it_comes<B: Backend>(
+    mut generation: leveret::Generation<'_, B>,
+    prompt: &str,
+    has_text: bool,
+) -> Result<(Vec<Completion>, Stats)> {
+    let mut out = std::io::stdout();
+    // The prompt is echoed once the first token is there, so that an error is not preceded by half an answer.
+    let mut before = prompt;
+    for token in &mut generation {
+        let token = token?;
+        match has_text {
+            true => write!(out, "{before}{}", token.text)?,
+            false => write!(out, "{before}{}", token.id)?,
+        }
+        before = if has_text { "" } else { "," };
+        out.flush()?;
+    }
+    writeln!(out)?;
+    let stats = generation.stats().clone();
+    Ok((generation.finish()?.0, stats))
+}
+
+/// One line of numbers.
+fn summary(completions: &[Completion], stats: &Stats) -> String {
+    let tokens = stats.prefill.tokens + stats.decode.iter().map(|pass| pass.tokens).sum::<usize>();
+    let batch = completions.len();
+    let pace = stats.seconds_per_token().map_or(String::new(), |seconds| match seconds {
+        0.0..1.0 => format!(", {:.1} tok/s", batch as f64 / seconds),
+        _ => format!(", {:.1} s/token", seconds / batch as f64),
+    });
+    let dim = if std::io::stderr().is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    format!(
+        "{}prompt {} tokens, first token after {:.2} s{pace}; {tokens} positions computed; {} of {} units resident, \
+         {:.1} MiB planned{}",
+        dim.0,
+        stats.prefill.tokens,
+        stats.ttft,
+        stats.resident_units,
+        stats.units,
+        stats.planned_bytes as f64 / f64::from(1 << 20),
+        dim.1
+    )
+}

@@ -1,0 +1,69 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use leveret::models::registry::FAMILIES;
+use leveret::{Backend, Budget};
+
+use crate::device::Task;
+use crate::load::How;
+
+/// Shows what a checkpoint holds and how it would run; without one, what can be run.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Directory of the checkpoint.
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+impl Info {
+    pub fn run(self) -> Result<()> {
+        match self.model {
+            Some(_) => self.how.device.run(self),
+            None => {
+                let mut table = Table::new();
+                table.load_style(NOTHING).set_header(["family", "model_type"]);
+                for family in FAMILIES {
+                    table.add_row([family.name.to_owned(), family.model_types.join(", ")]);
+                }
+                Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
+            }
+        }
+    }
+}
+
+impl Task for Info {
+    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+        let model = self.how.load::<B>(self.model.as_deref().unwrap_or("".as_ref()), device)?;
+        let dims = model.dims();
+        let plan = model.plan(1, 512, 512)?;
+        let resident = plan.resident.iter().filter(|resident| **resident).count();
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        let mut row = |name: &str, value: String| {
+            table.add_row([name.to_owned(), value]);
+        };
+        row("layers", dims.num_layers.to_string());
+        row("hidden_size", dims.hidden_size.to_string());
+        row("heads", format!("{} of {}, {} for keys", dims.num_heads, dims.head_dim, dims.num_kv_heads));
+        row("vocab_size", dims.vocab_size.to_string());
+        row("positions", dims.max_positions.to_string());
+        row("run dtype", format!("{:?}", model.dtype()));
+        row("weights", mib(model.checkpoint_bytes()));
+        row("tokenizer", if model.tokenizer().is_some() { "yes" } else { "none" }.to_owned());
+        row("chat template", if model.has_chat_template() { "yes" } else { "none" }.to_owned());
+        let budget = match self.how.ram {
+            Budget::Free => "free memory".to_owned(),
+            Budget::Min => "min".to_owned(),
+            Budget::Bytes(bytes) => mib(bytes),
+        };
+        row("plan", format!("{resident} of {} units resident, {} slots", plan.resident.len(), plan.slots));
+        row("", format!("{} of a budget of {budget}, for 1024 positions", mib(plan.bytes)));
+        Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
+    }
+}

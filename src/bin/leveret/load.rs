@@ -1,0 +1,57 @@
+//! How a model is loaded: the flags that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use leveret::models::layers::attention;
+use leveret::{Backend, Budget, Model, RunDtype, Transfer};
+
+use crate::device::Device;
+
+/// Flags of the same names as `Builder`'s methods.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// Directory with config.json, tokenizer.json and the safetensors files.
+    #[arg(long, env = "LEVERET_MODEL", default_value = "models/demo", value_name = "DIR")]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// Where and in which memory a model runs.
+#[derive(Debug, Args)]
+pub struct How {
+    /// Where to run: cpu, or what else this build has, such as cuda:0.
+    #[arg(long, env = "LEVERET_DEVICE", default_value = Device::default_name())]
+    pub device: Device,
+    /// Memory for weights, KV cache and activations: a size such as 2GiB, `min` for the least that runs, or `free`
+    /// for what is free less a margin.
+    #[arg(long, env = "LEVERET_RAM", default_value = "free", value_name = "SIZE")]
+    pub ram: Budget,
+    /// Dtype of hidden states and KV cache: float32, bfloat16, float16, or `auto` for what config.json says.
+    #[arg(long, env = "LEVERET_DTYPE", default_value = "auto")]
+    pub dtype: RunDtype,
+    /// Attention implementation.
+    #[arg(long, env = "LEVERET_ATTENTION", default_value = "auto", value_parser = attention::NAMES)]
+    pub attention: String,
+    /// How streamed weights arrive: sync, prefetch or async.
+    #[arg(long, env = "LEVERET_TRANSFER", default_value = "async")]
+    pub transfer: Transfer,
+}
+
+impl How {
+    /// Loads the checkpoint in `model`.
+    pub fn load<B: Backend>(&self, model: &std::path::Path, device: B::Device) -> leveret::Result<Model<B>> {
+        let model = Model::<B>::builder(model)
+            .device(device)
+            .ram(self.ram)
+            .dtype(self.dtype)
+            .attention(&self.attention)
+            .transfer(self.transfer)
+            .load()?;
+        if self.dtype == RunDtype::Float16 && model.config_dtype() == Some("bfloat16") {
+            eprintln!("warning: this model was made in bfloat16; in float16 large values overflow");
+        }
+        Ok(model)
+    }
+}

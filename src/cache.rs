@@ -1,0 +1,63 @@
+//! The KV cache of a batch: one part for each layer, and whose token stands in which column.
+
+use leveret_models::Backend;
+use leveret_models::layers::{KvCache, PAD, Positions};
+
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+
+/// Keys and values of a batch of sequences, addressed by layer.
+#[derive(Debug)]
+pub struct Cache<B: Backend> {
+    pub(crate) layers: Vec<KvCache<B>>,
+    /// Positions of all columns, padding included.
+    columns: Positions,
+    /// Tokens of each sequence.
+    lengths: Vec<usize>,
+    /// Columns that room is made for.
+    reserve: usize,
+}
+
+impl<B: Backend> Cache<B> {
+    /// An empty cache for `batch` sequences, with room for `reserve` columns.
+    pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
+        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(decoder.sliding_window(i), reserve)).collect();
+        Self { layers, columns: Positions::new(batch, Vec::new()), lengths: vec![0; batch], reserve }
+    }
+
+    /// Columns that room is made for.
+    pub(crate) fn reserve(&self) -> usize {
+        self.reserve
+    }
+
+    pub(crate) fn columns(&self) -> &Positions {
+        &self.columns
+    }
+
+    /// The positions of new tokens, `counts` of each sequence, padded on the left to a common width.
+    pub(crate) fn positions_of(&self, counts: &[usize]) -> Positions {
+        let width = counts.iter().copied().max().unwrap_or(0);
+        let row = |(length, count): (&usize, &usize)| {
+            let (length, count) = (*length as i32, *count);
+            std::iter::repeat_n(PAD, width - count).chain(length..length + count as i32)
+        };
+        Positions::new(counts.len(), self.lengths.iter().zip(counts).flat_map(row).collect())
+    }
+
+    /// Takes note of the columns of a pass that begins.
+    pub(crate) fn begin(&mut self, positions: &Positions) {
+        self.columns = self.columns.extended(positions);
+        for (row, length) in self.lengths.iter_mut().enumerate() {
+            *length += positions.row(row).iter().filter(|position| **position != PAD).count();
+        }
+    }
+
+    /// An error unless layer `layer` holds exactly the columns of all passes so far.
+    pub(crate) fn check(&self, layer: usize) -> Result<()> {
+        let (expected, found) = (self.columns.columns(), self.layers[layer].total());
+        match expected == found {
+            true => Ok(()),
+            false => Err(Error::CacheLength { layer, expected, found }),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Which tensor lies where: reads headers and no weights.
+
+mod header;
+mod index;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::DType;
+use safetensors::Dtype;
+
+use crate::error::{Error, Result};
+use crate::io::WeightFile;
+
+/// The safetensors files of a model, indexed by tensor name and read in place.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    shards: Vec<WeightFile>,
+    tensors: HashMap<String, TensorEntry>,
+}
+
+/// Where a tensor lies and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorEntry {
+    /// Index of the shard.
+    pub(crate) shard: usize,
+    /// First byte in that file.
+    pub(crate) offset: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, in `dir`.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let single = dir.join("model.safetensors");
+        let index_path = dir.join("model.safetensors.index.json");
+        let (shards, tensors) = if index_path.is_file() {
+            index::open(&index_path)?
+        } else if single.exists() {
+            let shard = WeightFile::open(&single)?;
+            let tensors = header::read(&shard, 0)?;
+            (vec![shard], tensors)
+        } else {
+            return Err(Error::NoCheckpoint { path: dir.to_owned() });
+        };
+        Ok(Self { dir: dir.to_owned(), shards, tensors })
+    }
+
+    /// The directory of the files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|entry| entry.len).sum()
+    }
+
+    /// The files, in the order that entries count them.
+    pub(crate) fn shards(&self) -> &[WeightFile] {
+        &self.shards
+    }
+
+    /// The names of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&TensorEntry> {
+        self.tensors.get(name)
+    }
+
+    /// The file that an entry lies in.
+    pub(crate) fn path(&self, entry: &TensorEntry) -> &Path {
+        self.shards[entry.shard].path()
+    }
+
+    /// The dtype of a tensor that is to be computed with.
+    pub(crate) fn float_dtype(&self, name: &str, entry: &TensorEntry) -> Result<DType> {
+        match entry.dtype {
+            Dtype::F32 => Ok(DType::F32),
+            Dtype::F16 => Ok(DType::F16),
+            Dtype::BF16 => Ok(DType::BF16),
+            other => Err(Error::Dtype {
+                path: self.path(entry).to_owned(),
+                tensor: name.to_owned(),
+                found: format!("{other:?}"),
+            }),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use std::path::{Path, PathBuf};
+
+use leveret_models::ConfigError;
+
+/// What can go wrong, with the file, the tensor, what was expected, what was found, and the next step to take.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{}: not JSON as expected: {reason}", path.display())]
+    Json { path: PathBuf, reason: String },
+    #[error("{}: {source}", path.display())]
+    Config { path: PathBuf, source: ConfigError },
+    #[error("{}: {reason}", path.display())]
+    Unsupported { path: PathBuf, reason: String },
+
+    #[error(
+        "{}: no checkpoint here: expected model.safetensors or model.safetensors.index.json; pass the directory that \
+         holds config.json and the safetensors files",
+        path.display()
+    )]
+    NoCheckpoint { path: PathBuf },
+    #[error("{}: broken safetensors header: {reason}; download the file again", path.display())]
+    Header { path: PathBuf, reason: String },
+    #[error("{}: names shard `{shard}`, which is missing; download it into the same directory", index.display())]
+    MissingShard { index: PathBuf, shard: String },
+    #[error("{}: tensor `{tensor}` is missing; {hint}", path.display())]
+    MissingTensor { path: PathBuf, tensor: String, hint: String },
+    #[error(
+        "{}: tensor `{tensor}` has no place in this model; check config.json (number of layers, biases, model_type)",
+        path.display()
+    )]
+    ExtraTensor { path: PathBuf, tensor: String },
+    #[error(
+        "{}: tensor `{tensor}` has shape {found:?}, expected {expected:?}; check that config.json belongs to this \
+         checkpoint",
+        path.display()
+    )]
+    Shape { path: PathBuf, tensor: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error(
+        "{}: tensor `{tensor}` has dtype {found}, expected F32, F16 or BF16; use a checkpoint that is not quantised",
+        path.display()
+    )]
+    Dtype { path: PathBuf, tensor: String, found: String },
+    #[error("{}: changed or became shorter while it was in use; load the model again", path.display())]
+    Changed { path: PathBuf },
+    #[error("the thread that reads weights stopped without a reason; load the model again")]
+    ReaderStopped,
+
+    #[error("a budget of {} is too small: {}", human(*budget), least.explanation())]
+    Budget { budget: u64, least: Least },
+    #[error("cannot tell how much memory is free: {reason}; say how much may be used (--ram 4GiB)")]
+    FreeMemory { reason: String },
+    #[error("`{text}` is not a size; write bytes, `512MiB`, `4GiB`, `2GB` or `min`")]
+    Size { text: String },
+    #[error("unknown {what} `{found}`; expected {expected}")]
+    Name { what: &'static str, found: String, expected: String },
+
+    #[error("the prompt is empty; give at least one token")]
+    EmptyPrompt,
+    #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]
+    TokenId { id: u32, vocab_size: usize },
+    #[error(
+        "{requested} positions are asked for (prompt {prompt} + max_tokens {max_tokens}), the model has \
+         {max_positions}; shorten the prompt or lower max_tokens"
+    )]
+    TooLong { requested: usize, prompt: usize, max_tokens: usize, max_positions: usize },
+    #[error(
+        "NaN or infinity appears first in {place}; run in a wider dtype (--dtype float32), or check the checkpoint"
+    )]
+    NonFinite { place: String },
+    #[error(
+        "the KV cache of layer {layer} has {found} positions after the pass, expected {expected}; this is a defect \
+         of the architecture's code, report it"
+    )]
+    CacheLength { layer: usize, expected: usize, found: usize },
+
+    #[error("{}: {reason}", path.display())]
+    Tokenizer { path: PathBuf, reason: String },
+    #[error(
+        "{}: there is no tokenizer.json here; give token ids, or make one with transformers' \
+         `AutoTokenizer.from_pretrained(...).save_pretrained(...)`",
+        path.display()
+    )]
+    NoTokenizer { path: PathBuf },
+    #[error("{}: chat template: {reason}", path.display())]
+    Template { path: PathBuf, reason: String },
+    #[error("{}: there is no chat template here; give the prompt as plain text", path.display())]
+    NoTemplate { path: PathBuf },
+    #[error("sampling option {option} is {found}, expected {expected}")]
+    Sampling { option: &'static str, found: String, expected: &'static str },
+}
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The parts of the least memory that a model runs in, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Least {
+    /// The slot of the largest unit.
+    pub slot: u64,
+    /// Keys and values.
+    pub kv_cache: u64,
+    /// Hidden states and what layers make of them.
+    pub activations: u64,
+}
+
+impl Least {
+    /// The sum.
+    pub fn total(&self) -> u64 {
+        self.slot + self.kv_cache + self.activations
+    }
+
+    fn explanation(&self) -> String {
+        format!(
+            "the least is {} (largest unit {}, KV cache {}, activations {}); raise it, or shorten the prompt or \
+             max_tokens",
+            human(self.total()),
+            human(self.slot),
+            human(self.kv_cache),
+            human(self.activations)
+        )
+    }
+}
+
+/// A size for people, rounded up so that what is called enough is enough.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
+    let unit = (bytes.max(1).ilog2() as usize / 10).min(3);
+    let scale = 1u64 << (10 * unit);
+    match unit {
+        0 => format!("{bytes} bytes"),
+        _ => format!("{:.1} {}", (bytes * 10).div_ceil(scale) as f64 / 10.0, UNITS[unit]),
+    }
+}
+
+/// Names the file that an operating-system error is about.
+pub(crate) trait AtPath<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T> AtPath<T> for std::io::Result<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|source| Error::Io { path: path.as_ref().to_owned(), source })
+    }
+}

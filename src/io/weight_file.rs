@@ -1,0 +1,146 @@
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::direct::{self, BLOCK, PageCache};
+use crate::error::{AtPath, Error, Result};
+
+/// A file of weights, opened once and expected never to change.
+#[derive(Debug)]
+pub(crate) struct WeightFile {
+    path: PathBuf,
+    file: File,
+    direct: Option<File>,
+    page_cache: Option<PageCache>,
+    stamp: Stamp,
+}
+
+/// What tells that a file is no longer the one that was opened.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn new(metadata: &Metadata) -> Self {
+        Self { len: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl WeightFile {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).at(path)?;
+        let metadata = file.metadata().at(path)?;
+        if !metadata.is_file() {
+            return Err(Error::Header { path: path.to_owned(), reason: "not a regular file".to_owned() });
+        }
+        Ok(Self {
+            stamp: Stamp::new(&metadata),
+            direct: direct::open(path),
+            page_cache: PageCache::of(path, &file),
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.stamp.len
+    }
+
+    /// Fills `buffer` from `offset` on, by way of the page cache.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        match read_at(&self.file, offset, buffer) {
+            Ok(read) if read == buffer.len() => Ok(()),
+            Ok(_) => Err(Error::Changed { path: self.path.clone() }),
+            Err(error) => Err(error).at(&self.path),
+        }
+    }
+
+    /// Fills `buffer` from `offset` on, up to the file's end, past the page cache unless the bytes are there.
+    ///
+    /// The offset, the length and the address of the buffer are multiples of [`BLOCK`].
+    pub(crate) fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let wanted = (buffer.len() as u64).min(self.len().saturating_sub(offset)) as usize;
+        let cached = self.page_cache.as_ref().is_some_and(|cache| cache.holds(offset, wanted));
+        let direct = self.direct.as_ref().filter(|_| !cached);
+        // A file system may open a file for direct reads and refuse them: then the cache is the way.
+        let read = direct.and_then(|file| read_at(file, offset, buffer).ok()).unwrap_or(0);
+        if read >= wanted {
+            return Ok(());
+        }
+        self.read(offset + read as u64, &mut buffer[read..wanted])?;
+        if !cached {
+            direct::forget(&self.file, offset, buffer.len());
+        }
+        Ok(())
+    }
+
+    /// An error if the file has been written or shortened since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match Stamp::new(&self.file.metadata().at(&self.path)?) == self.stamp {
+            true => Ok(()),
+            false => Err(Error::Changed { path: self.path.clone() }),
+        }
+    }
+}
+
+/// Reads until the buffer is full, the file ends, or a direct read stops in the middle of a block.
+fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match positioned_read(file, offset + read as u64, &mut buffer[read..]) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if read > 0 && !read.is_multiple_of(BLOCK) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+#[cfg(unix)]
+fn positioned_read(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn positioned_read(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_read_to_the_end_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights");
+        let bytes: Vec<u8> = (0..3 * BLOCK + 100).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        let mut buffer = memmap2::MmapMut::map_anon(4 * BLOCK).unwrap();
+        file.read_blocks(0, &mut buffer).unwrap();
+        assert_eq!(&buffer[..bytes.len()], &bytes);
+        file.check_unchanged().unwrap();
+    }
+
+    #[test]
+    fn a_shortened_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights");
+        std::fs::write(&path, vec![7; 2 * BLOCK]).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        std::fs::write(&path, vec![7; BLOCK / 2]).unwrap();
+        let mut buffer = memmap2::MmapMut::map_anon(2 * BLOCK).unwrap();
+        assert!(matches!(file.read_blocks(0, &mut buffer), Err(Error::Changed { .. })));
+        assert!(matches!(file.check_unchanged(), Err(Error::Changed { .. })));
+    }
+}

@@ -1,0 +1,89 @@
+//! How much memory there is, and how much of it may be used.
+
+use std::str::FromStr;
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::error::{Error, Result};
+
+/// Memory that a model may take: weights, KV cache and activations together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Budget {
+    /// What is free, less a margin for the rest of the system.
+    #[default]
+    Free,
+    /// The least that runs.
+    Min,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl FromStr for Budget {
+    type Err = Error;
+
+    /// Reads `min`, `free`, or a size such as `2GiB`, `400MiB`, `1.5GB` or a number of bytes.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::Size { text: text.to_owned() };
+        let lower = text.trim().to_ascii_lowercase();
+        match lower.as_str() {
+            "min" => return Ok(Self::Min),
+            "free" => return Ok(Self::Free),
+            _ => {}
+        }
+        let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+        let (number, unit) = lower.split_at(digits);
+        let scale: u64 = match unit.trim() {
+            "" | "b" => 1,
+            "k" | "kib" => 1 << 10,
+            "m" | "mib" => 1 << 20,
+            "g" | "gib" => 1 << 30,
+            "t" | "tib" => 1 << 40,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            "tb" => 1_000_000_000_000,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        Ok(Self::Bytes((number * scale as f64) as u64))
+    }
+}
+
+/// Bytes of host memory that are free, less a margin of a tenth and at least 512 MiB, also within a control group.
+pub fn free() -> Result<u64> {
+    let ram = MemoryRefreshKind::nothing().with_ram();
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(ram))
+        .map_err(|error| Error::FreeMemory { reason: error.to_string() })?;
+    let group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    let available = system.available_memory().min(group);
+    Ok(available.saturating_sub((available / 10).max(512 << 20)))
+}
+
+/// The most memory that this process has had resident so far, in bytes, where the system tells.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let bytes = |text: &str| match text.parse() {
+            Ok(Budget::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        };
+        assert_eq!(bytes("400MiB"), Some(400 << 20));
+        assert_eq!(bytes("2GiB"), Some(2 << 30));
+        assert_eq!(bytes("1.5 GB"), Some(1_500_000_000));
+        assert_eq!(bytes("4096"), Some(4096));
+        assert_eq!("MIN".parse::<Budget>().unwrap(), Budget::Min);
+        for wrong in ["", "many", "2XB", "-1", "1.2.3G"] {
+            assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+}

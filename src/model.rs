@@ -1,0 +1,342 @@
+//! From a directory to a model that generates: the one place where everything meets.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use burn::tensor::DType;
+use leveret_models::layers::{Attention, attention};
+use leveret_models::{Backend, Dims};
+use serde_json::Value;
+
+use crate::chat::ChatTemplate;
+use crate::checkpoint::Checkpoint;
+use crate::decoder;
+use crate::engine::{Engine, Parts, Rows};
+use crate::error::{AtPath, Error, Result};
+use crate::generate::{Completion, GenerateOptions, Generation};
+use crate::generation_config::GenerationConfig;
+use crate::memory::Budget;
+use crate::plan::Plan;
+use crate::prompt::Prompt;
+use crate::record::stored_dtype;
+use crate::stats::Stats;
+use crate::stream::Transfer;
+use crate::tokenizer::Tokenizer;
+use crate::unit::Units;
+
+/// A language model on one backend, its weights resident or streamed as the budget decides.
+pub struct Model<B: Backend> {
+    dir: PathBuf,
+    engine: Engine<B>,
+    tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
+    generation: GenerationConfig,
+    config_dtype: Option<String>,
+}
+
+/// The dtype of hidden states and KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunDtype {
+    /// What `config.json` says (`dtype` or `torch_dtype`), else what the embedding is stored in; f32 where the
+    /// backend has neither.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    Float32,
+    /// 16-bit floats with the exponent of 32-bit ones.
+    Bfloat16,
+    /// IEEE 16-bit floats.
+    Float16,
+}
+
+impl FromStr for RunDtype {
+    type Err = Error;
+
+    /// Reads the names of config.json, and their short forms.
+    fn from_str(name: &str) -> Result<Self> {
+        match name.trim_start_matches("torch.") {
+            "auto" => Ok(Self::Auto),
+            "float32" | "f32" | "float" => Ok(Self::Float32),
+            "bfloat16" | "bf16" => Ok(Self::Bfloat16),
+            "float16" | "f16" | "half" => Ok(Self::Float16),
+            other => Err(Error::Name {
+                what: "dtype",
+                found: other.to_owned(),
+                expected: "auto, float32, bfloat16 or float16".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Says how a model is loaded; made by [`Model::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it loads"]
+pub struct Builder<B: Backend> {
+    path: PathBuf,
+    device: B::Device,
+    dtype: RunDtype,
+    ram: Budget,
+    transfer: Transfer,
+    attention: Result<Box<dyn Attention<B>>>,
+}
+
+impl<B: Backend> Builder<B> {
+    /// The device to run on; the backend's default otherwise.
+    pub fn device(mut self, device: B::Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The dtype of hidden states and KV cache. Weights keep their own, as far as the backend has it.
+    pub fn dtype(mut self, dtype: RunDtype) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// The memory that weights, KV cache and activations may take together.
+    pub fn ram(mut self, budget: Budget) -> Self {
+        self.ram = budget;
+        self
+    }
+
+    /// How weights arrive that are not resident.
+    pub fn transfer(mut self, transfer: Transfer) -> Self {
+        self.transfer = transfer;
+        self
+    }
+
+    /// A built-in attention implementation by name: `auto`, `eager` or `sdpa`.
+    pub fn attention(mut self, name: &str) -> Self {
+        self.attention = attention::by_name(name).ok_or_else(|| Error::Name {
+            what: "attention implementation",
+            found: name.to_owned(),
+            expected: attention::NAMES.join(", "),
+        });
+        self
+    }
+
+    /// An attention implementation of your own.
+    pub fn custom_attention(mut self, attention: impl Attention<B> + 'static) -> Self {
+        self.attention = Ok(Box::new(attention));
+        self
+    }
+
+    /// Reads configs and headers, checks every tensor's name, shape and dtype, and reads no weights yet.
+    pub fn load(self) -> Result<Model<B>> {
+        let dir = self.path;
+        let config_path = dir.join("config.json");
+        let text = std::fs::read_to_string(&config_path).at(&config_path)?;
+        let decoder =
+            decoder::open::<B>(&text).map_err(|source| Error::Config { path: config_path.clone(), source })?;
+        let config = Config::parse(&config_path, &text)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?;
+        let template = ChatTemplate::from_dir(&dir)?;
+        let generation = GenerationConfig::from_dir(&dir, &config.0)?;
+
+        let checkpoint = Arc::new(Checkpoint::open(&dir)?);
+        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &self.device))?;
+        let dtype = match self.dtype {
+            RunDtype::Auto => config.dtype(&config_path)?.unwrap_or(units.embedding_dtype),
+            RunDtype::Float32 => DType::F32,
+            RunDtype::Bfloat16 => DType::BF16,
+            RunDtype::Float16 => DType::F16,
+        };
+        let engine = Engine::new(Parts {
+            decoder,
+            checkpoint,
+            units,
+            attention: self.attention?,
+            dtype: stored_dtype::<B>(dtype, &self.device),
+            device: self.device,
+            budget: self.ram,
+            transfer: self.transfer,
+        })?;
+        let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
+        Ok(Model { dir, engine, tokenizer, template, generation, config_dtype })
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// Loads the checkpoint in directory `path` with defaults; see [`Model::builder`] for more.
+    pub fn from_pretrained(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).load()
+    }
+
+    /// Says how the checkpoint in directory `path` is to be loaded.
+    pub fn builder(path: impl AsRef<Path>) -> Builder<B> {
+        Builder {
+            path: path.as_ref().to_owned(),
+            device: B::Device::default(),
+            dtype: RunDtype::default(),
+            ram: Budget::default(),
+            transfer: Transfer::default(),
+            attention: Ok(Box::new(leveret_models::layers::Sdpa::default())),
+        }
+    }
+
+    /// How the model would run `batch` sequences of `prompt` tokens and `max_tokens` more.
+    pub fn plan(&self, batch: usize, prompt: usize, max_tokens: usize) -> Result<Plan> {
+        self.engine.plan_for(batch, prompt, max_tokens)
+    }
+
+    /// Bytes of all tensors of the checkpoint.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.engine.checkpoint().bytes()
+    }
+
+    /// The dtype that `config.json` names, if it does.
+    pub fn config_dtype(&self) -> Option<&str> {
+        self.config_dtype.as_deref()
+    }
+
+    /// Whether the checkpoint has a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Sizes of the model.
+    pub fn dims(&self) -> Dims {
+        self.engine.dims()
+    }
+
+    /// The dtype of hidden states and KV cache.
+    pub fn dtype(&self) -> DType {
+        self.engine.dtype()
+    }
+
+    /// The checkpoint's tokenizer, if it has one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// Goes on from `prompt`, token by token.
+    pub fn stream(&mut self, prompt: impl Into<Prompt>, options: &GenerateOptions) -> Result<Generation<'_, B>> {
+        self.stream_batch([prompt], options)
+    }
+
+    /// Goes on from several prompts at once, which may differ in length: a pass serves them all.
+    pub fn stream_batch<P: Into<Prompt>>(
+        &mut self,
+        prompts: impl IntoIterator<Item = P>,
+        options: &GenerateOptions,
+    ) -> Result<Generation<'_, B>> {
+        let Self { dir, tokenizer, template, engine, generation, .. } = self;
+        let no_tokenizer = || Error::NoTokenizer { path: dir.clone() };
+        let no_template = || Error::NoTemplate { path: dir.clone() };
+        let encode = |prompt: P| {
+            prompt
+                .into()
+                .encode(|| tokenizer.as_ref().ok_or_else(no_tokenizer), || template.as_ref().ok_or_else(no_template))
+        };
+        let prompts = prompts.into_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        Generation::new(engine, tokenizer.as_ref(), generation, prompts, options)
+    }
+
+    /// Goes on from `prompt` to the end.
+    pub fn generate(&mut self, prompt: impl Into<Prompt>, options: &GenerateOptions) -> Result<(Completion, Stats)> {
+        let (mut completions, stats) = self.stream(prompt, options)?.finish()?;
+        Ok((completions.remove(0), stats))
+    }
+
+    /// Goes on from several prompts at once to the end of each.
+    pub fn generate_batch<P: Into<Prompt>>(
+        &mut self,
+        prompts: impl IntoIterator<Item = P>,
+        options: &GenerateOptions,
+    ) -> Result<(Vec<Completion>, Stats)> {
+        self.stream_batch(prompts, options)?.finish()
+    }
+
+    /// The logits `[tokens][vocab_size]` after every token of a sequence, computed in passes of the given lengths.
+    ///
+    /// `passes` says how many tokens each pass takes, so that the KV cache can be compared with a single pass; what is
+    /// left of the tokens makes one more pass.
+    pub fn logits(&mut self, tokens: &[u32], passes: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let mut cache = self.engine.cache(1, tokens.len());
+        let mut rest = tokens;
+        let mut logits = Vec::new();
+        for take in passes.iter().copied().chain([usize::MAX]) {
+            let (part, after) = rest.split_at(take.min(rest.len()));
+            rest = after;
+            if !part.is_empty() {
+                let (rows, _) = self.engine.forward(&[part.to_vec()], &mut cache, Rows::All)?;
+                logits.extend(rows.rows().map(<[f32]>::to_vec));
+            }
+        }
+        match logits.is_empty() {
+            true => Err(Error::EmptyPrompt),
+            false => Ok(logits),
+        }
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// The logits before every token of given replies, reply by reply: the prompts in one pass, then a pass a token.
+    pub(crate) fn forced_logits(&mut self, prompts: Vec<Vec<u32>>, replies: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let steps = replies.first().map_or(0, Vec::len);
+        let mut cache = self.engine.cache(prompts.len(), longest + steps);
+        let mut logits = vec![Vec::new(); prompts.len()];
+        let mut input = prompts;
+        for step in 0..steps {
+            let (rows, _) = self.engine.forward(&input, &mut cache, Rows::Last)?;
+            logits.iter_mut().zip(rows.rows()).for_each(|(logits, row)| logits.push(row.to_vec()));
+            input = replies.iter().map(|reply| reply.get(step..=step).unwrap_or(&[]).to_vec()).collect();
+        }
+        Ok(logits.concat())
+    }
+}
+
+impl<B: Backend> std::fmt::Debug for Model<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("dir", &self.dir).field("dims", &self.dims()).finish_non_exhaustive()
+    }
+}
+
+/// The parts of a `config.json` that concern the engine and not the architecture.
+struct Config(Value);
+
+impl Config {
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let config: Value = serde_json::from_str(text)
+            .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
+        if let Some(quantization) = config.get("quantization_config").filter(|config| !config.is_null()) {
+            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+            let reason =
+                format!("quantization_config asks for `{method}`, expected none; use a checkpoint in F32, F16 or BF16");
+            return Err(Error::Unsupported { path: path.to_owned(), reason });
+        }
+        Ok(Self(config))
+    }
+
+    /// The values of a field on the top level and in `text_config`.
+    fn both(&self, field: &str) -> impl Iterator<Item = &Value> {
+        let nested = self.0.get("text_config").and_then(|text| text.get(field));
+        [self.0.get(field), nested].into_iter().flatten().filter(|value| !value.is_null())
+    }
+
+    /// Whether either level ties the head to the embedding; `None` when neither says.
+    fn tied(&self) -> Option<bool> {
+        self.both("tie_word_embeddings").filter_map(Value::as_bool).reduce(|a, b| a || b)
+    }
+
+    fn dtype_name(&self) -> Option<&Value> {
+        self.both("dtype").chain(self.both("torch_dtype")).next()
+    }
+
+    fn dtype(&self, path: &Path) -> Result<Option<DType>> {
+        let Some(value) = self.dtype_name() else { return Ok(None) };
+        let unsupported = || Error::Unsupported {
+            path: path.to_owned(),
+            reason: format!("dtype is {value}, expected float32, bfloat16 or float16; pass --dtype"),
+        };
+        match value.as_str().and_then(|name| name.parse().ok()) {
+            Some(RunDtype::Float32) => Ok(Some(DType::F32)),
+            Some(RunDtype::Bfloat16) => Ok(Some(DType::BF16)),
+            Some(RunDtype::Float16) => Ok(Some(DType::F16)),
+            Some(RunDtype::Auto) => Ok(None),
+            None => Err(unsupported()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Logits → token.
+
+use std::collections::HashMap;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::error::{Error, Result};
+
+/// How a token is drawn from logits.
+///
+/// Applied in the order of the fields' use in transformers: penalties, temperature, top-k, top-p, min-p.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Sampling {
+    /// What logits are divided by; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Keeps so many of the likeliest tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the fewest likeliest tokens whose probabilities reach this sum.
+    pub top_p: f32,
+    /// Keeps tokens at least this likely, as a fraction of the likeliest.
+    pub min_p: f32,
+    /// Divides positive logits of tokens seen in prompt and reply, multiplies negative ones (Keskar et al. 2019).
+    pub repetition_penalty: f32,
+    /// Subtracted from logits of tokens in the reply.
+    pub presence_penalty: f32,
+    /// Subtracted for each time that a token is in the reply.
+    pub frequency_penalty: f32,
+}
+
+impl Default for Sampling {
+    /// The likeliest token, always.
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+        }
+    }
+}
+
+impl Sampling {
+    /// Refuses numbers outside their ranges.
+    pub fn check(&self) -> Result<()> {
+        let checks = [
+            ("temperature", self.temperature, (0.0..=f32::MAX).contains(&self.temperature), "a number from 0 on"),
+            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "more than 0 and at most 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
+            (
+                "repetition_penalty",
+                self.repetition_penalty,
+                self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite(),
+                "more than 0",
+            ),
+            ("presence_penalty", self.presence_penalty, self.presence_penalty.is_finite(), "a number"),
+            ("frequency_penalty", self.frequency_penalty, self.frequency_penalty.is_finite(), "a number"),
+        ];
+        match checks.into_iter().find(|(_, _, fits, _)| !fits) {
+            Some((option, found, _, expected)) => Err(Error::Sampling { option, found: found.to_string(), expected }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Draws the tokens of one sequence.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    sampling: Sampling,
+    rng: StdRng,
+    /// Tokens seen so far, and how often in the reply.
+    seen: HashMap<u32, u32>,
+}
+
+/// A token and its share of the probability.
+type Candidate = (u32, f32);
+
+impl Sampler {
+    pub(crate) fn new(sampling: Sampling, seed: u64, prompt: &[u32]) -> Self {
+        let seen = prompt.iter().map(|id| (*id, 0)).collect();
+        Self { sampling, rng: StdRng::seed_from_u64(seed), seen }
+    }
+
+    /// The next token for finite `logits`, one for each entry of the vocabulary.
+    pub(crate) fn sample(&mut self, logits: &[f32]) -> u32 {
+        let mut logits = logits.to_vec();
+        self.penalise(&mut logits);
+        let id = match self.sampling.temperature > 0.0 {
+            true => self.draw(&logits),
+            false => likeliest(&logits),
+        };
+        *self.seen.entry(id).or_default() += 1;
+        id
+    }
+
+    fn penalise(&self, logits: &mut [f32]) {
+        let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.sampling;
+        for (id, count) in &self.seen {
+            let Some(logit) = logits.get_mut(*id as usize) else { continue };
+            *logit = if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
+            if *count > 0 {
+                *logit -= presence_penalty + frequency_penalty * *count as f32;
+            }
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32]) -> u32 {
+        let candidates = candidates(logits, &self.sampling);
+        let mut rest = self.rng.random::<f32>() * candidates.iter().map(|(_, p)| p).sum::<f32>();
+        for (id, p) in &candidates {
+            rest -= p;
+            if rest < 0.0 {
+                return *id;
+            }
+        }
+        candidates[0].0
+    }
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
+    (0..logits.len()).reduce(better).unwrap_or(0) as u32
+}
+
+/// The tokens that the filters leave, likeliest first; at least one.
+fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
+    let by_logit = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if (1..candidates.len()).contains(&sampling.top_k) {
+        candidates.select_nth_unstable_by(sampling.top_k - 1, by_logit);
+        candidates.truncate(sampling.top_k);
+    }
+    candidates.sort_unstable_by(by_logit);
+
+    let max = candidates[0].1;
+    candidates.iter_mut().for_each(|(_, logit)| *logit = ((*logit - max) / sampling.temperature).exp());
+    let total: f32 = candidates.iter().map(|(_, p)| p).sum();
+    candidates.iter_mut().for_each(|(_, p)| *p /= total);
+
+    let mut sum = 0.0;
+    let enough = candidates.iter().position(|(_, p)| {
+        sum += p;
+        sum >= sampling.top_p
+    });
+    candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
+    let least = candidates[0].1 * sampling.min_p;
+    candidates.retain(|(_, p)| *p >= least);
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 2.5];
+
+    fn ids(sampling: Sampling) -> Vec<u32> {
+        candidates(&LOGITS, &Sampling { temperature: 1.0, ..sampling }).iter().map(|(id, _)| *id).collect()
+    }
+
+    #[test]
+    fn filters_keep_what_they_say() {
+        let all = Sampling::default();
+        assert_eq!(ids(all), [1, 4, 2, 0, 3]);
+        assert_eq!(ids(Sampling { top_k: 2, ..all }), [1, 4]);
+        // Probabilities are 0.46, 0.28, 0.17, 0.06, 0.01.
+        assert_eq!(ids(Sampling { top_p: 0.5, ..all }), [1, 4]);
+        assert_eq!(ids(Sampling { min_p: 0.3, ..all }), [1, 4, 2]);
+    }
+
+    #[test]
+    fn temperature_zero_is_the_likeliest_and_a_low_one_nearly_always() {
+        let mut greedy = Sampler::new(Sampling::default(), 1, &[]);
+        assert_eq!(greedy.sample(&LOGITS), 1);
+        let mut cold = Sampler::new(Sampling { temperature: 0.01, ..Sampling::default() }, 1, &[]);
+        assert!((0..100).all(|_| cold.sample(&LOGITS) == 1));
+    }
+
+    #[test]
+    fn penalties_turn_to_other_tokens() {
+        let mut repetition = Sampler::new(Sampling { repetition_penalty: 2.0, ..Sampling::default() }, 1, &[1]);
+        assert_eq!(repetition.sample(&LOGITS), 4);
+        let mut presence = Sampler::new(Sampling { presence_penalty: 1.2, ..Sampling::default() }, 1, &[1]);
+        assert_eq!([(); 3].map(|()| presence.sample(&LOGITS)), [1, 4, 2]);
+        let mut frequency = Sampler::new(Sampling { frequency_penalty: 0.3, ..Sampling::default() }, 1, &[]);
+        assert_eq!([(); 4].map(|()| frequency.sample(&LOGITS)), [1, 1, 4, 1]);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities_and_the_seed() {
+        let draws = |seed| {
+            let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, seed, &[]);
+            (0..4000).map(|_| sampler.sample(&LOGITS)).collect::<Vec<_>>()
+        };
+        assert_eq!(draws(7), draws(7));
+        assert_ne!(draws(7), draws(8));
+        let share = draws(7).iter().filter(|id| **id == 1).count() as f32 / 4000.0;
+        assert!((share - 0.464).abs() < 0.03, "{share}");
+    }
+
+    proptest! {
+        #[test]
+        fn something_is_always_left(
+            logits in prop::collection::vec(-80.0f32..80.0, 1..60), temperature in 0.01f32..5.0,
+            top_k in 0usize..70, top_p in 0.001f32..=1.0, min_p in 0.0f32..=1.0,
+        ) {
+            let sampling = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
+            prop_assert!(!candidates(&logits, &sampling).is_empty());
+            let whole = candidates(&logits, &Sampling { temperature, ..Sampling::default() });
+            prop_assert!((whole.iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Checkpoints of real shapes with random weights, to measure with.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use safetensors::{Dtype, View};
+use serde_json::json;
+
+use crate::error::{AtPath, Error, Result};
+use crate::model::RunDtype;
+
+/// The shape of a Llama to make up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of config.json")]
+pub struct Synth {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub vocab_size: usize,
+    pub tie_word_embeddings: bool,
+    pub dtype: RunDtype,
+}
+
+impl Synth {
+    /// The shapes of a well-known model: `llama-3.2-1b`, `llama-3.1-8b` or `llama-3.1-70b`.
+    pub fn preset(name: &str) -> Result<Self> {
+        let llama3 = |hidden_size, intermediate_size, num_hidden_layers, num_attention_heads| Self {
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers,
+            num_attention_heads,
+            num_key_value_heads: 8,
+            vocab_size: 128_256,
+            tie_word_embeddings: false,
+            dtype: RunDtype::Bfloat16,
+        };
+        match name {
+            "llama-3.2-1b" => Ok(Self { tie_word_embeddings: true, ..llama3(2048, 8192, 16, 32) }),
+            "llama-3.1-8b" => Ok(llama3(4096, 14_336, 32, 32)),
+            "llama-3.1-70b" => Ok(llama3(8192, 28_672, 80, 64)),
+            other => Err(Error::Name {
+                what: "preset",
+                found: other.to_owned(),
+                expected: "llama-3.2-1b, llama-3.1-8b or llama-3.1-70b".to_owned(),
+            }),
+        }
+    }
+
+    /// Writes `config.json`, the shards, one for each layer, and their index into `dir`; bytes follow from `seed`.
+    pub fn write(&self, dir: &Path, seed: u64) -> Result<()> {
+        std::fs::create_dir_all(dir).at(dir)?;
+        let mut shards = vec![self.outer()];
+        shards.extend((0..self.num_hidden_layers).map(|index| self.layer(index)));
+        let mut weight_map = BTreeMap::new();
+        for (index, tensors) in shards.into_iter().enumerate() {
+            let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, self.num_hidden_layers + 1);
+            let path = dir.join(&name);
+            let views = tensors.into_iter().enumerate().map(|(i, (tensor, shape))| {
+                weight_map.insert(tensor.clone(), name.clone());
+                (tensor, Random { dtype: self.dtype, shape, seed: seed ^ ((index << 8 | i) as u64) })
+            });
+            let views: Vec<_> = views.collect();
+            safetensors::serialize_to_file(views, None, &path)
+                .map_err(|error| Error::Unsupported { path: path.clone(), reason: error.to_string() })?;
+        }
+        let write = |name: &str, json: serde_json::Value| {
+            let path = dir.join(name);
+            std::fs::write(&path, format!("{json:#}\n")).at(&path)
+        };
+        write("model.safetensors.index.json", json!({ "metadata": {}, "weight_map": weight_map }))?;
+        write("config.json", self.config())
+    }
+
+    fn config(&self) -> serde_json::Value {
+        json!({
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "vocab_size": self.vocab_size,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "max_position_embeddings": 131_072,
+            "rms_norm_eps": 1e-5,
+            "rope_parameters": { "rope_type": "default", "rope_theta": 500_000.0 },
+            "hidden_act": "silu",
+            "dtype": match self.dtype {
+                RunDtype::Float16 => "float16",
+                RunDtype::Bfloat16 => "bfloat16",
+                RunDtype::Float32 | RunDtype::Auto => "float32",
+            },
+        })
+    }
+
+    fn outer(&self) -> Vec<(String, Vec<usize>)> {
+        let matrix = vec![self.vocab_size, self.hidden_size];
+        let head = (!self.tie_word_embeddings).then(|| ("lm_head.weight".to_owned(), matrix.clone()));
+        let mut tensors = vec![
+            ("model.embed_tokens.weight".to_owned(), matrix),
+            ("model.norm.weight".to_owned(), vec![self.hidden_size]),
+        ];
+        tensors.extend(head);
+        tensors
+    }
+
+    fn layer(&self, index: usize) -> Vec<(String, Vec<usize>)> {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let keys = hidden / self.num_attention_heads * self.num_key_value_heads;
+        let tensors = [
+            ("input_layernorm", vec![hidden]),
+            ("post_attention_layernorm", vec![hidden]),
+            ("self_attn.q_proj", vec![hidden, hidden]),
+            ("self_attn.k_proj", vec![keys, hidden]),
+            ("self_attn.v_proj", vec![keys, hidden]),
+            ("self_attn.o_proj", vec![hidden, hidden]),
+            ("mlp.gate_proj", vec![inner, hidden]),
+            ("mlp.up_proj", vec![inner, hidden]),
+            ("mlp.down_proj", vec![hidden, inner]),
+        ];
+        tensors.into_iter().map(|(name, shape)| (format!("model.layers.{index}.{name}.weight"), shape)).collect()
+    }
+}
+
+/// A tensor whose numbers are made when it is written: ones for a norm, else evenly spread with the variance that
+/// keeps hidden states of order 1.
+struct Random {
+    dtype: RunDtype,
+    shape: Vec<usize>,
+    seed: u64,
+}
+
+impl View for Random {
+    fn dtype(&self) -> Dtype {
+        match self.dtype {
+            RunDtype::Float16 => Dtype::F16,
+            RunDtype::Bfloat16 => Dtype::BF16,
+            RunDtype::Float32 | RunDtype::Auto => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut rng = SmallRng::seed_from_u64(self.seed);
+        let width = match self.shape.as_slice() {
+            [_, inputs] => (3.0 / *inputs as f32).sqrt(),
+            _ => 0.0,
+        };
+        let mut number = || match width {
+            0.0 => 1.0,
+            width => (rng.random::<f32>() * 2.0 - 1.0) * width,
+        };
+        let count: usize = self.shape.iter().product();
+        let mut bytes = Vec::with_capacity(self.data_len());
+        for _ in 0..count {
+            match self.dtype {
+                RunDtype::Float16 => bytes.extend(f16::from_f32(number()).to_le_bytes()),
+                RunDtype::Bfloat16 => bytes.extend(bf16::from_f32(number()).to_le_bytes()),
+                RunDtype::Float32 | RunDtype::Auto => bytes.extend(number().to_le_bytes()),
+            }
+        }
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype().bitsize() / 8
+    }
+}

@@ -1,0 +1,118 @@
+//! The command, as people call it.
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+use crate::support::fixture;
+
+fn leveret(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("leveret").unwrap();
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
+    command
+}
+
+fn stdout(mut command: Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
+/// Exit code 1, nothing on standard output, one line on standard error.
+fn error(mut command: Command) -> String {
+    let assert = command.assert().code(1).stdout("");
+    let text = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+const GREEDY: [&str; 5] = ["--temperature", "0", "--max-tokens", "12", "--quiet"];
+
+#[test]
+fn generate_runs_the_demo_by_default() {
+    let text = stdout(leveret(&[&["generate", "The mansion in Saville Row"], &GREEDY[..]].concat()));
+    assert_eq!(text, "The mansion in Saville Row, though not sumptuous, was exceeding\n");
+}
+
+#[test]
+fn a_batch_is_printed_prompt_by_prompt() {
+    let text = stdout(leveret(&[&["generate", "The mansion in Saville Row", "Chapter"], &GREEDY[..]].concat()));
+    assert!(text.starts_with("[1] The mansion in Saville Row, though not"), "{text}");
+    assert!(text.contains("\n[2] Chapter"), "{text}");
+}
+
+#[test]
+fn json_holds_replies_and_numbers() {
+    let text = stdout(leveret(&[&["generate", "--json", "The mansion in Saville Row"], &GREEDY[..]].concat()));
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["completions"][0]["tokens"].as_array().unwrap().len(), 12);
+    assert_eq!(json["completions"][0]["finish_reason"], "length");
+    assert_eq!(json["stats"]["decode"].as_array().unwrap().len(), 11);
+}
+
+#[test]
+fn a_prompt_comes_from_standard_input() {
+    let mut command = leveret(&[&["generate", "-", "--no-echo"], &GREEDY[..]].concat());
+    command.write_stdin("The mansion in Saville Row");
+    assert_eq!(stdout(command), ", though not sumptuous, was exceeding\n");
+}
+
+#[test]
+fn ids_go_in_and_out_without_a_tokenizer() {
+    let dir = fixture("llama");
+    let args = ["generate", "--tokens", "5,6,7", "--model", dir.to_str().unwrap()];
+    let text = stdout(leveret(&[&args[..], &GREEDY[..]].concat()));
+    assert_eq!(text.trim().split(',').count(), 12, "{text}");
+}
+
+#[test]
+fn verify_compares_with_the_reference() {
+    let dir = fixture("qwen3");
+    let text = stdout(leveret(&["verify", dir.to_str().unwrap(), "--dtype", "float32"]));
+    assert_eq!(text.matches("tokens equal").count(), 2, "{text}");
+}
+
+#[test]
+fn info_lists_families_and_describes_a_checkpoint() {
+    assert!(stdout(leveret(&["info"])).contains("qwen3"));
+    assert!(stdout(leveret(&["info", "models/demo", "--ram", "min"])).contains("0 of 5 units resident, 1 slots"));
+}
+
+#[test]
+fn errors_are_one_line_and_exit_code_1() {
+    let prompt = ["generate", "x"];
+    let with = |args: &[&str]| error(leveret(&[&prompt, args].concat()));
+    assert!(with(&["--model", "nowhere"]).contains("nowhere/config.json: No such file"));
+    assert!(with(&["--ram", "1KiB"]).contains("a budget of 1.0 KiB is too small: the least is"));
+    assert!(with(&["--max-tokens", "600"]).contains("the model has 512"));
+    assert!(with(&["--top-p", "2"]).contains("top_p is 2, expected more than 0 and at most 1"));
+    assert!(with(&["--chat"]).contains("there is no chat template here"));
+    let dir = fixture("llama");
+    assert!(with(&["--model", dir.to_str().unwrap()]).contains("there is no tokenizer.json here"));
+    assert!(error(leveret(&["generate", ""])).contains("the prompt is empty"));
+    assert!(error(leveret(&["generate", "--tokens", "1,5000"])).contains("token id 5000 is out of range"));
+}
+
+/// Wrong flags are the command line's own error.
+#[test]
+fn wrong_flags_exit_with_2() {
+    for (flag, value, message) in [
+        ("--device", "tpu", "unknown device `tpu`; expected cpu"),
+        ("--device", "cuda", "this build has no `cuda`"),
+        ("--ram", "lots", "`lots` is not a size"),
+        ("--dtype", "int8", "unknown dtype `int8`"),
+        ("--attention", "fast", "invalid value 'fast'"),
+        ("--transfer", "later", "unknown transfer mode `later`"),
+    ] {
+        let output = leveret(&["generate", "x", flag, value]).assert().code(2);
+        let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+        assert!(text.contains(message), "{flag} {value}: {text}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    use std::process::{Command, Stdio};
+    let exe = assert_cmd::cargo::cargo_bin("leveret");
+    let mut child = Command::new(exe).arg("info").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

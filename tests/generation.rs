@@ -1,0 +1,94 @@
+//! The token loop: text, stop rules, sampling, ends.
+
+use leveret::{FinishReason, GenerateOptions};
+
+use crate::support::{demo, fixture, greedy, load};
+
+const PROMPT: &str = "The mansion in Saville Row";
+
+#[test]
+fn the_demo_recites() {
+    let (completion, _) = load(&demo()).generate(PROMPT, &greedy(28)).unwrap();
+    assert!(completion.text.starts_with(", though not sumptuous, was exceedingly comfortable."), "{}", completion.text);
+    assert_eq!(completion.finish_reason, FinishReason::Length);
+}
+
+#[test]
+fn streamed_text_is_the_decoded_whole() {
+    let mut model = load(&demo());
+    // Bytes that are not UTF-8 on their own come as whole characters or as replacement signs.
+    let options = GenerateOptions { temperature: Some(3.0), seed: Some(3), ..greedy(60) };
+    let generation = model.stream("£ — é", &options).unwrap();
+    let tokens: Vec<_> = generation.map(Result::unwrap).collect();
+    let text: String = tokens.iter().map(|token| token.text.as_str()).collect();
+    let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+    assert_eq!(text, model.tokenizer().unwrap().decode(&ids).unwrap());
+}
+
+#[test]
+fn a_stop_string_ends_the_reply_and_is_not_part_of_it() {
+    let options = GenerateOptions { stop: vec!["sumptuous".into(), "nowhere".into()], ..greedy(40) };
+    let (completion, _) = load(&demo()).generate(PROMPT, &options).unwrap();
+    assert_eq!((completion.text.as_str(), completion.finish_reason), (", though not ", FinishReason::Stop));
+}
+
+/// `generation_config.json` lists two end-of-sequence tokens.
+#[test]
+fn any_eos_token_ends_the_reply() {
+    let mut model = load(&fixture("qwen2"));
+    let free = model.generate(vec![3u32, 4, 5], &greedy(16)).unwrap().0.tokens;
+    let dir = crate::support::copy_of(&fixture("qwen2"));
+    let config = format!(r#"{{"eos_token_id": [{}, {}]}}"#, free[9], free[4]);
+    std::fs::write(dir.path().join("generation_config.json"), config).unwrap();
+    let mut model = load(dir.path());
+    let options = GenerateOptions { ignore_eos: false, ..greedy(16) };
+    let (completion, _) = model.generate(vec![3u32, 4, 5], &options).unwrap();
+    let end = free.iter().position(|id| *id == free[4] || *id == free[9]).unwrap();
+    assert_eq!(completion.tokens, free[..=end]);
+    assert_eq!(completion.finish_reason, FinishReason::Stop);
+}
+
+#[test]
+fn a_seed_repeats_and_another_differs() {
+    let mut model = load(&demo());
+    let mut with = |seed| {
+        let options =
+            GenerateOptions { max_tokens: Some(30), temperature: Some(1.5), seed: Some(seed), ..Default::default() };
+        model.generate("Chapter", &options).unwrap().0.text
+    };
+    assert_eq!(with(1), with(1));
+    assert_ne!(with(1), with(2));
+}
+
+/// The demo's generation_config.json asks for sampling and a length.
+#[test]
+fn defaults_come_from_the_checkpoint() {
+    let mut model = load(&demo());
+    let mut texts = (0..4).map(|seed| {
+        let options = GenerateOptions { seed: Some(seed), ignore_eos: true, ..Default::default() };
+        let (completion, _) = model.generate("It was", &options).unwrap();
+        assert_eq!(completion.tokens.len(), 100);
+        completion.text
+    });
+    let first = texts.next().unwrap();
+    assert!(texts.any(|text| text != first), "do_sample is on");
+}
+
+#[test]
+fn the_models_last_position_is_the_end() {
+    let mut model = load(&fixture("llama_rope_dynamic_prompt"));
+    let max = model.dims().max_positions;
+    let prompt: Vec<u32> = (0..max as u32 - 3).map(|i| i % 90).collect();
+    let options = GenerateOptions { ignore_eos: true, temperature: Some(0.0), ..Default::default() };
+    let (completion, _) = model.generate(prompt.clone(), &options).unwrap();
+    assert_eq!((completion.tokens.len(), completion.finish_reason), (3, FinishReason::Length));
+    let error = model.generate(prompt, &greedy(4)).unwrap_err().to_string();
+    let want = format!("{} positions are asked for (prompt {} + max_tokens 4), the model has {max}", max + 1, max - 3);
+    assert!(error.starts_with(&want), "{error}");
+}
+
+#[test]
+fn no_tokens_asked_for_no_tokens_given() {
+    let (completion, _) = load(&demo()).generate(PROMPT, &greedy(0)).unwrap();
+    assert!(completion.tokens.is_empty() && completion.text.is_empty());
+}
