@@ -5,6 +5,7 @@ mod batch;
 mod budget;
 mod chat;
 mod cli;
+mod examples;
 mod generation;
 mod kv_cache;
 mod parity;
