@@ -46,7 +46,7 @@ pub(crate) struct Engine<B: Backend> {
 /// A unit that can run.
 enum Loaded<B: Backend> {
     Layer(Box<dyn DecoderLayer<B>>),
-    Head(Head<B>),
+    Head(Box<Head<B>>),
 }
 
 /// Which positions of a pass to compute logits of.
@@ -289,7 +289,9 @@ impl<B: Backend> Engine<B> {
         let (decoder, device) = (&self.parts.decoder, &self.parts.device);
         match &unit.kind {
             UnitKind::Layer(layer) => decoder.load_layer(*layer, &record, device).map(Loaded::Layer),
-            UnitKind::Head(rows) => decoder.load_head(rows.len(), rows.start == 0, &record, device).map(Loaded::Head),
+            UnitKind::Head(rows) => {
+                decoder.load_head(rows.len(), rows.start == 0, &record, device).map(|head| Loaded::Head(Box::new(head)))
+            }
         }
     }
 

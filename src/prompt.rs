@@ -8,7 +8,7 @@ pub enum Prompt {
     /// Plain text; the tokenizer adds what belongs at its beginning.
     Text(String),
     /// A conversation, rendered by the checkpoint's chat template.
-    Chat(Conversation),
+    Chat(Box<Conversation>),
     /// Token ids, taken as they are.
     Tokens(Vec<u32>),
 }
@@ -27,7 +27,7 @@ impl From<String> for Prompt {
 
 impl From<Conversation> for Prompt {
     fn from(conversation: Conversation) -> Self {
-        Self::Chat(conversation)
+        Self::Chat(Box::new(conversation))
     }
 }
 

@@ -120,7 +120,7 @@ impl Generate {
         }
         let messages = self.system.iter().map(Message::system).chain([Message::user(text)]).collect();
         let template = self.template.clone();
-        Prompt::Chat(Conversation { messages, template, add_generation_prompt: true, ..Conversation::default() })
+        Conversation { messages, template, add_generation_prompt: true, ..Conversation::default() }.into()
     }
 
     /// The prompt as it stands before its reply.
