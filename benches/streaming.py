@@ -17,20 +17,33 @@ CHUNK = 4 << 20
 READERS = 4
 
 
+def memory():
+    """Two slots of 128 MiB on huge pages: into small pages direct reads run at half the rate."""
+    buffer = mmap.mmap(-1, 256 << 20)
+    buffer.madvise(mmap.MADV_HUGEPAGE)
+    for at in range(0, len(buffer), 4096):
+        buffer[at] = 1
+    return memoryview(buffer)
+
+
+SLOTS = memory()
+
+
 def read_alone(files, direct):
-    """Seconds to read all files with READERS threads, past the page cache or through it."""
+    """Seconds to read all files into memory with READERS threads, past the page cache or through it."""
     flags = os.O_RDONLY | (os.O_DIRECT if direct else 0)
-    jobs = iter([(os.open(f, flags), at) for f in files for at in range(0, os.path.getsize(f), CHUNK)])
+    chunks = [(os.open(f, flags), at) for f in files for at in range(0, os.path.getsize(f), CHUNK)]
+    jobs = iter([(fd, at, i * CHUNK % len(SLOTS)) for i, (fd, at) in enumerate(chunks)])
     lock = threading.Lock()
 
     def work():
-        buffer = mmap.mmap(-1, CHUNK)
         while True:
             with lock:
                 job = next(jobs, None)
             if job is None:
                 return
-            os.preadv(job[0], [buffer], job[1])
+            fd, at, to = job
+            os.preadv(fd, [SLOTS[to:to + CHUNK]], at)
 
     start = time.perf_counter()
     threads = [threading.Thread(target=work) for _ in range(READERS)]
