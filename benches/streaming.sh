@@ -8,5 +8,5 @@
 # Needs root to empty the page cache; without it the cold rows are left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --quiet --features ndarray
+cargo build --release --quiet
 python3 benches/streaming.py "${1:-/tmp/leveret-bench}"

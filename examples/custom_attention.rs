@@ -12,8 +12,8 @@ use leveret::{Backend, Model, RunDtype};
 /// Sees `sinks` first keys and the `window` latest.
 #[derive(Debug)]
 struct SinkAttention {
-    sinks: usize,
-    window: usize,
+    sinks: i32,
+    window: i32,
 }
 
 impl<B: Backend> Attention<B> for SinkAttention {
@@ -21,12 +21,12 @@ impl<B: Backend> Attention<B> for SinkAttention {
         let [batch, heads, queries, head_dim] = input.q.dims();
         let [_, kv_heads, keys, _] = input.k.dims();
         let dtype = input.q.dtype();
-        let past = keys - queries;
-        let near = |q: usize, k: usize| k < self.sinks || past + q < k + self.window;
         let mut mask = Vec::with_capacity(batch * queries * keys);
         for row in 0..batch {
             for q in 0..queries {
-                let seen = |k| input.mask.sees(row, q, k) && near(q, k);
+                // By positions and not by places, so that padding and a cache that forgets change nothing.
+                let near = |(query, key): (i32, i32)| key < self.sinks || query - key < self.window;
+                let seen = |k| input.mask.sees(row, q, k) && near(input.mask.positions(row, q, k));
                 mask.extend((0..keys).map(|k| if seen(k) { 0.0 } else { f32::MIN }));
             }
         }

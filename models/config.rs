@@ -76,8 +76,7 @@ pub struct DecoderConfig {
     #[serde(default = "rms_norm_eps")]
     pub rms_norm_eps: f64,
     pub vocab_size: usize,
-    #[serde(default = "max_position_embeddings")]
-    pub max_position_embeddings: usize,
+    pub max_position_embeddings: Option<usize>,
     #[serde(default, deserialize_with = "or_default")]
     pub attention_bias: bool,
     #[serde(default, deserialize_with = "or_default")]
@@ -100,10 +99,6 @@ fn rms_norm_eps() -> f64 {
     1e-6
 }
 
-fn max_position_embeddings() -> usize {
-    2048
-}
-
 /// Reads `null` as an absent field.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -120,6 +115,11 @@ impl DecoderConfig {
         self.num_key_value_heads.flatten().unwrap_or(self.num_attention_heads)
     }
 
+    /// `max_position_embeddings`, which each family fills in where the config is silent.
+    fn max_positions(&self) -> usize {
+        self.max_position_embeddings.unwrap_or(2048)
+    }
+
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or_else(|| self.hidden_size / self.num_attention_heads.max(1))
@@ -132,7 +132,7 @@ impl DecoderConfig {
         rope.rope_theta = rope.rope_theta.or(self.rope_theta);
         rope.original_max_position_embeddings =
             self.original_max_position_embeddings.or(rope.original_max_position_embeddings);
-        rope.max_position_embeddings = self.max_position_embeddings;
+        rope.max_position_embeddings = self.max_positions();
         rope
     }
 
@@ -154,6 +154,14 @@ impl DecoderConfig {
     pub(crate) fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
         let norm = norm.then(|| RmsNorm::new(self.hidden_size, self.rms_norm_eps, device));
         Head::new(norm, Linear::new(self.hidden_size, rows, false, device))
+    }
+
+    /// What Qwen's configs mean by silence, and that its MLPs have no biases.
+    pub(crate) fn qwen_defaults(&mut self) {
+        self.num_key_value_heads.get_or_insert(Some(32));
+        self.sliding_window.get_or_insert(Some(4096));
+        self.max_position_embeddings.get_or_insert(32_768);
+        self.mlp_bias = false;
     }
 
     /// The window of layer `index` by Qwen's rule: only with `use_sliding_window`, and then where `layer_types` says
@@ -190,12 +198,13 @@ impl DecoderConfig {
             ("num_key_value_heads", self.num_kv_heads()),
             ("head_dim", self.head_dim()),
             ("vocab_size", self.vocab_size),
-            ("max_position_embeddings", self.max_position_embeddings),
+            ("max_position_embeddings", self.max_positions()),
             ("sliding_window", self.sliding_window.flatten().unwrap_or(1)),
         ];
         for (field, value) in positive {
-            if value == 0 || value > u32::MAX as usize {
-                return Err(unsupported(field, value, "a positive number below 2^32"));
+            let largest = if field == "num_hidden_layers" { 10_000 } else { i32::MAX as usize };
+            if value == 0 || value > largest {
+                return Err(unsupported(field, value, format!("a positive number up to {largest}")));
             }
         }
         if !self.num_attention_heads.is_multiple_of(self.num_kv_heads()) {

@@ -13,7 +13,8 @@ use crate::{Architecture, Backend, DecoderConfig};
 pub struct Llama(DecoderConfig);
 
 impl From<DecoderConfig> for Llama {
-    fn from(config: DecoderConfig) -> Self {
+    fn from(mut config: DecoderConfig) -> Self {
+        config.max_position_embeddings.get_or_insert(2048);
         Self(config)
     }
 }

@@ -16,6 +16,8 @@ impl From<DecoderConfig> for Mistral {
     fn from(mut config: DecoderConfig) -> Self {
         config.num_key_value_heads.get_or_insert(Some(8));
         config.sliding_window.get_or_insert(Some(4096));
+        config.max_position_embeddings.get_or_insert(131_072);
+        (config.attention_bias, config.mlp_bias) = (false, false);
         Self(config)
     }
 }

@@ -14,7 +14,7 @@ pub struct Qwen2(DecoderConfig);
 
 impl From<DecoderConfig> for Qwen2 {
     fn from(mut config: DecoderConfig) -> Self {
-        config.num_key_value_heads.get_or_insert(Some(32));
+        config.qwen_defaults();
         Self(config)
     }
 }

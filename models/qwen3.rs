@@ -14,7 +14,7 @@ pub struct Qwen3(DecoderConfig);
 
 impl From<DecoderConfig> for Qwen3 {
     fn from(mut config: DecoderConfig) -> Self {
-        config.num_key_value_heads.get_or_insert(Some(32));
+        config.qwen_defaults();
         config.head_dim.get_or_insert(128);
         Self(config)
     }

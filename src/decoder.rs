@@ -15,8 +15,8 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     fn sliding_window(&self, layer: usize) -> Option<usize>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
-    fn load_layer(&self, index: usize, record: &Record, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
-    fn load_head(&self, rows: usize, norm: bool, record: &Record, device: &B::Device) -> Result<Head<B>>;
+    fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
+    fn load_head(&self, rows: usize, norm: bool, record: &Record<B>, device: &B::Device) -> Result<Head<B>>;
 }
 
 /// The architecture that a `config.json` names.
@@ -55,11 +55,11 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
         }
     }
 
-    fn load_layer(&self, index: usize, record: &Record, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>> {
+    fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>> {
         Ok(Box::new(record::load(self.layer::<B>(index, device), record)?))
     }
 
-    fn load_head(&self, rows: usize, norm: bool, record: &Record, device: &B::Device) -> Result<Head<B>> {
+    fn load_head(&self, rows: usize, norm: bool, record: &Record<B>, device: &B::Device) -> Result<Head<B>> {
         record::load(self.head::<B>(rows, norm, device), record)
     }
 }

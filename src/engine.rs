@@ -1,7 +1,7 @@
 //! One pass: for each unit take its weights, run it, give them back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use burn::prelude::Tensor;
@@ -12,13 +12,14 @@ use leveret_models::{Backend, DecoderLayer, Dims};
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
-use crate::memory::{self, Budget};
-use crate::plan::{Needs, Plan, UnitSize};
+use crate::error::{AtPath, Error, Least, Result};
+use crate::memory::Limit;
+use crate::plan::{Needs, Plan, Tier, UnitSize};
 use crate::record::{Record, stored_dtype};
 use crate::stats::PassStats;
-use crate::stream::{Order, Source, Stream, Transfer};
+use crate::stream::{Arrived, HostTier, Order, Source, Stream, Transfer};
 use crate::unit::{Unit, UnitKind, UnitTensor, Units};
+use crate::upload::Upload;
 
 /// What an engine is made of.
 pub(crate) struct Parts<B: Backend> {
@@ -29,8 +30,12 @@ pub(crate) struct Parts<B: Backend> {
     pub(crate) device: B::Device,
     /// Dtype of hidden states and KV cache.
     pub(crate) dtype: DType,
-    pub(crate) budget: Budget,
+    /// Memory of the device that may be taken.
+    pub(crate) budget: Limit,
+    /// Memory of the host, for a device with memory of its own.
+    pub(crate) host_budget: Limit,
     pub(crate) transfer: Transfer,
+    pub(crate) upload: Arc<dyn Upload<B>>,
 }
 
 /// Runs passes over a checkpoint, with as many of its units in memory as the budget allows.
@@ -39,11 +44,19 @@ pub(crate) struct Engine<B: Backend> {
     units: Arc<Vec<Unit>>,
     plan: Option<Plan>,
     /// Unit by unit, what is resident.
-    resident: Vec<Option<Loaded<B>>>,
+    resident: Vec<Option<Running<B>>>,
+    host_tier: HostTier,
     stream: Option<Stream>,
 }
 
 /// A unit that can run.
+struct Running<B: Backend> {
+    module: Loaded<B>,
+    /// The device memory that the module's tensors are views of; dropped after them, when the device is done.
+    _memory: Option<Arrived>,
+}
+
+/// The module of a unit.
 enum Loaded<B: Backend> {
     Layer(Box<dyn DecoderLayer<B>>),
     Head(Box<Head<B>>),
@@ -72,14 +85,10 @@ impl Logits {
 }
 
 impl<B: Backend> Engine<B> {
-    pub(crate) fn new(mut parts: Parts<B>) -> Result<Self> {
-        if parts.budget == Budget::Free {
-            // Asked once: what the engine itself takes later must not count against it.
-            parts.budget = Budget::Bytes(memory::free()?);
-        }
+    pub(crate) fn new(mut parts: Parts<B>) -> Self {
         let units = Arc::new(std::mem::take(&mut parts.units.units));
         let resident = units.iter().map(|_| None).collect();
-        Ok(Self { parts, units, plan: None, resident, stream: None })
+        Self { parts, units, plan: None, resident, host_tier: HostTier::default(), stream: None }
     }
 
     pub(crate) fn dims(&self) -> Dims {
@@ -101,14 +110,35 @@ impl<B: Backend> Engine<B> {
 
     /// The plan for `batch` sequences of `prompt` tokens and `max_tokens` more.
     pub(crate) fn plan_for(&self, batch: usize, prompt: usize, max_tokens: usize) -> Result<Plan> {
-        let cache = self.cache(batch, prompt + max_tokens);
-        let positions = cache.positions_of(&vec![prompt; batch]);
-        Plan::new(&self.sizes(), self.needs(&positions, &cache), self.parts.budget)
+        self.plan_of(self.needs(batch, prompt, prompt.saturating_add(max_tokens), Rows::Last))
     }
 
-    /// An empty KV cache for `batch` sequences, with room for `reserve` columns.
-    pub(crate) fn cache(&self, batch: usize, reserve: usize) -> Cache<B> {
-        Cache::new(self.parts.decoder.as_ref(), batch, reserve)
+    fn plan_of(&self, needs: Needs) -> Result<Plan> {
+        let sizes = self.sizes();
+        let plan = Plan::new(&sizes, needs, self.parts.budget.bytes)?;
+        if plan.bytes > self.parts.budget.available {
+            let least = Least { slot: plan.slot_len, kv_cache: needs.kv_cache, activations: needs.activations };
+            return Err(Error::Budget { budget: self.parts.budget.available, least });
+        }
+        match self.parts.upload.has_own_memory() {
+            true => plan.with_host(&sizes, self.parts.host_budget.bytes),
+            false => Ok(plan),
+        }
+    }
+
+    /// Makes room for `batch` sequences that will have up to `columns` tokens, up to `seq` of them in one pass, and
+    /// gives their empty KV cache.
+    ///
+    /// One plan serves all passes of a generation: it is made for the largest of them.
+    pub(crate) fn begin(&mut self, batch: usize, seq: usize, columns: usize, rows: Rows) -> Result<Cache<B>> {
+        let max_positions = self.dims().max_positions;
+        if columns > max_positions {
+            let (requested, prompt, max_tokens) = (columns, seq, columns - seq);
+            return Err(Error::TooLong { requested, prompt, max_tokens, max_positions });
+        }
+        let plan = self.plan_of(self.needs(batch, seq, columns, rows))?;
+        self.adopt(plan)?;
+        Ok(Cache::new(self.parts.decoder.as_ref(), batch, columns))
     }
 
     /// Runs the model over new tokens of every sequence in `cache`, which may differ in number.
@@ -122,7 +152,6 @@ impl<B: Backend> Engine<B> {
     ) -> Result<(Logits, PassStats)> {
         let started = Instant::now();
         let positions = self.check(tokens, cache)?;
-        self.prepare(&positions, cache)?;
         cache.begin(&positions);
         let mut stats = PassStats { tokens: tokens.iter().map(Vec::len).sum(), ..PassStats::default() };
         let result = self.pass(tokens, &positions, cache, rows, &mut stats);
@@ -136,7 +165,7 @@ impl<B: Backend> Engine<B> {
 
     /// The positions of `tokens`, if the model has them all.
     fn check(&self, tokens: &[Vec<u32>], cache: &Cache<B>) -> Result<Positions> {
-        let Dims { vocab_size, max_positions, .. } = self.dims();
+        let vocab_size = self.dims().vocab_size;
         if tokens.iter().any(Vec::is_empty) || tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -145,25 +174,24 @@ impl<B: Backend> Engine<B> {
         }
         let counts: Vec<_> = tokens.iter().map(Vec::len).collect();
         let positions = cache.positions_of(&counts);
-        match positions.longest() {
-            requested if requested > max_positions => {
-                Err(Error::TooLong { requested, prompt: requested, max_tokens: 0, max_positions })
-            }
-            _ => Ok(positions),
+        let (requested, room) = (cache.columns().columns() + positions.columns(), cache.reserve());
+        match requested > room {
+            true => Err(Error::TooLong { requested, prompt: requested, max_tokens: 0, max_positions: room }),
+            false => Ok(positions),
         }
     }
 
-    /// Makes the plan for a pass and what follows it, and lets go of what it no longer has room for.
-    fn prepare(&mut self, positions: &Positions, cache: &Cache<B>) -> Result<()> {
-        let plan = Plan::new(&self.sizes(), self.needs(positions, cache), self.parts.budget)?;
-        let fits = self.plan.as_ref().is_some_and(|old| {
-            old.resident == plan.resident && old.slots == plan.slots && old.slot_len == plan.slot_len
-        });
-        if !fits {
+    /// Follows a plan from now on: lets go of what it has no room for.
+    fn adopt(&mut self, plan: Plan) -> Result<()> {
+        let shape = |plan: &Plan| (plan.tiers.clone(), plan.slots, plan.slot_len, plan.host_slots);
+        if self.plan.as_ref().map(shape) != Some(shape(&plan)) {
             self.stream = None;
-            for (unit, stays) in self.resident.iter_mut().zip(&plan.resident) {
-                unit.take_if(|_| !stays);
+            self.synchronise()?;
+            for (unit, tier) in self.resident.iter_mut().zip(&plan.tiers) {
+                unit.take_if(|_| *tier != Tier::Device);
             }
+            let mut kept = self.host_tier.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.retain(|unit, _| plan.tiers[*unit] == Tier::Host);
         }
         self.plan = Some(plan);
         Ok(())
@@ -180,23 +208,34 @@ impl<B: Backend> Engine<B> {
         self.units.iter().map(size).collect()
     }
 
-    /// Memory beside weights for a pass over `positions`.
-    fn needs(&self, positions: &Positions, cache: &Cache<B>) -> Needs {
+    /// Memory beside weights for `batch` sequences of up to `columns` tokens, `seq` of them in the longest pass.
+    fn needs(&self, batch: usize, seq: usize, columns: usize, rows: Rows) -> Needs {
+        // In 128 bits and cut at the end: any config and any request can be asked about.
+        let wide = |number: usize| number as u128;
         let dims = self.dims();
-        let (batch, seq) = (positions.batch(), positions.columns());
-        let columns = cache.columns().columns() + seq;
-        let number = self.parts.dtype.size();
-        let column = 2 * batch * dims.num_kv_heads * dims.head_dim * number;
-        let capacity =
-            |layer| KvCache::<B>::capacity_for(columns, cache.reserve(), self.parts.decoder.sliding_window(layer));
-        // While a layer appends, its old buffers and its new ones exist.
-        let kv_cache = column * ((0..dims.num_layers).map(capacity).sum::<usize>() + columns);
+        let head = wide(batch) * wide(dims.num_kv_heads) * wide(dims.head_dim);
+        let capacity = |layer| {
+            let window = self.parts.decoder.sliding_window(layer);
+            wide(KvCache::<B>::capacity_for(columns, columns, window))
+        };
+        // While a layer appends more than its window, its old buffers and its new ones exist.
+        let capacities = (0..dims.num_layers).map(capacity).sum::<u128>() + wide(columns.min(seq));
+        let kv_cache = (2 * head).saturating_mul(wide(self.parts.dtype.size())).saturating_mul(capacities);
         // The widest moments of a layer, in f32: three tensors of the MLP, or queries, keys and values twice over.
-        let heads = (dims.num_heads + 2 * dims.num_kv_heads) * dims.head_dim;
-        let widest = (3 * dims.intermediate_size).max(3 * heads) + 4 * dims.hidden_size;
-        let scores = self.parts.attention.scratch_len(batch * dims.num_heads, seq, columns);
-        let activations = 4 * (batch * seq * widest + scores + 2 * batch * dims.vocab_size) + KERNEL_SCRATCH;
-        Needs { kv_cache: kv_cache as u64, activations: activations as u64 }
+        let heads = (wide(dims.num_heads) + 2 * wide(dims.num_kv_heads)) * wide(dims.head_dim);
+        let widest = (3 * wide(dims.intermediate_size)).max(3 * heads) + 4 * wide(dims.hidden_size);
+        let scores = wide(self.parts.attention.scratch_len(batch.saturating_mul(dims.num_heads), seq, columns));
+        // Keys and values of one layer, where an implementation widens them.
+        let widened = (2 * head).saturating_mul(wide(columns));
+        let positions = wide(batch) * wide(seq);
+        let logits = wide(dims.vocab_size).saturating_mul(match rows {
+            Rows::Last => 2 * wide(batch),
+            Rows::All => 4 * positions,
+        });
+        let numbers = positions.saturating_mul(widest).saturating_add(scores).saturating_add(widened);
+        let activations = numbers.saturating_add(logits).saturating_mul(4).saturating_add(KERNEL_SCRATCH);
+        let cut = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX).min(u64::MAX / 4);
+        Needs { kv_cache: cut(kv_cache), activations: cut(activations) }
     }
 
     /// One trip through all units.
@@ -223,18 +262,11 @@ impl<B: Backend> Engine<B> {
                 None => Some(self.take(index, stats)?),
             };
             let unit = arrived.as_ref().or(self.resident[index].as_ref()).ok_or(Error::ReaderStopped)?;
-            match unit {
+            match &unit.module {
                 Loaded::Layer(layer) => {
                     let attention = self.parts.attention.as_ref();
-                    let step = &mut Step {
-                        rope: &rope,
-                        cache: &mut cache.layers[index],
-                        queries: positions,
-                        keys: &keys,
-                        attention,
-                    };
-                    x = layer.forward(x, step);
-                    cache.check(index)?;
+                    let cache = &mut cache.layers[index];
+                    x = layer.forward(x, &mut Step { rope: &rope, cache, queries: positions, keys: &keys, attention });
                 }
                 Loaded::Head(head) => {
                     if logits.is_empty() {
@@ -246,9 +278,16 @@ impl<B: Backend> Engine<B> {
                     logits.push(head.logits(x.clone()).cast(DType::F32));
                 }
             }
+            if let UnitKind::Layer(layer) = self.units[index].kind {
+                cache.check(layer)?;
+            }
             sums.push(x.clone().cast(DType::F32).sum());
-            if self.plan.as_ref().is_some_and(|plan| plan.resident[index]) && arrived.is_some() {
-                self.resident[index] = arrived;
+            let Some(arrived) = arrived else { continue };
+            if self.plan.as_ref().is_some_and(|plan| plan.tiers[index] == Tier::Device) {
+                self.resident[index] = Some(arrived);
+            } else {
+                // The slot is overwritten as soon as it is free: first the kernels that read it have to end.
+                self.synchronise()?;
             }
         }
         let logits = Tensor::cat(logits, 2).into_data().convert::<f32>();
@@ -259,40 +298,72 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Waits until the device has done what it was told, where it works on its own.
+    fn synchronise(&self) -> Result<()> {
+        match self.parts.upload.has_own_memory() {
+            true => B::sync(&self.parts.device).map_err(|error| Error::Device { reason: format!("{error:?}") }),
+            false => Ok(()),
+        }
+    }
+
     /// Lets the stream run over what is not resident: what stays first of all once, the rest over and over.
     fn start_stream(&mut self) -> Result<()> {
         let Some(plan) = self.plan.as_ref().filter(|_| self.stream.is_none()) else { return Ok(()) };
-        let order = |unit: usize| Order { unit, own_memory: plan.resident[unit] && B::USES_HOST_MEMORY };
+        let order = |unit: usize| Order { unit, tier: plan.tiers[unit] };
         let first: Vec<_> = (0..self.units.len()).filter(|i| self.resident[*i].is_none()).map(order).collect();
-        let rest = (0..self.units.len()).filter(|i| !plan.resident[*i]).map(order).collect();
-        if !first.is_empty() {
-            let source = Source {
-                checkpoint: self.parts.checkpoint.clone(),
-                units: self.units.clone(),
-                slots: plan.slots,
-                slot_len: plan.slot_len as usize,
-                transfer: self.parts.transfer,
-            };
-            self.stream = Some(Stream::start(source, first, rest)?);
+        let rest = (0..self.units.len()).filter(|i| plan.tiers[*i] != Tier::Device).map(order).collect();
+        if first.is_empty() {
+            return Ok(());
         }
+        let upload = &self.parts.upload;
+        let host_len = match upload.has_own_memory() {
+            true => self.units.iter().map(|unit| unit.slot_len).max().unwrap_or(0),
+            false => plan.slot_len as usize,
+        };
+        let host = |_| upload.host_memory(host_len).at(self.parts.checkpoint.dir());
+        let stays = first.iter().filter(|order| order.tier == Tier::Device);
+        let resident = |order: &Order| Ok((order.unit, upload.device_memory(self.units[order.unit].slot_len)?));
+        let source = Source {
+            checkpoint: self.parts.checkpoint.clone(),
+            units: self.units.clone(),
+            upload: upload.clone(),
+            transfer: self.parts.transfer,
+            keeps_host_memory: B::USES_HOST_MEMORY && !upload.has_own_memory(),
+            host_tier: self.host_tier.clone(),
+            host_ring: (0..plan.host_slots).map(host).collect::<Result<_>>()?,
+            device_ring: (0..plan.slots)
+                .map(|_| upload.device_memory(plan.slot_len as usize))
+                .collect::<Result<_>>()?,
+            resident: stays.map(resident).collect::<Result<_>>()?,
+        };
+        // Memory that the pool hands out may still be read by what was computed in it before.
+        self.synchronise()?;
+        self.stream = Some(Stream::start(source, first, rest)?);
         Ok(())
     }
 
     /// The next unit of the stream, made into a module.
-    fn take(&mut self, index: usize, stats: &mut PassStats) -> Result<Loaded<B>> {
+    fn take(&mut self, index: usize, stats: &mut PassStats) -> Result<Running<B>> {
         let started = Instant::now();
         let arrived = self.stream.as_mut().ok_or(Error::ReaderStopped)?.next()?;
-        assert_eq!(arrived.order.unit, index, "units arrive in the order of a pass");
-        let unit = &self.units[index];
-        stats.arrived(unit.bytes(), started.elapsed(), arrived.read);
-        let record = Record { unit, weights: arrived.weights };
-        let (decoder, device) = (&self.parts.decoder, &self.parts.device);
-        match &unit.kind {
-            UnitKind::Layer(layer) => decoder.load_layer(*layer, &record, device).map(Loaded::Layer),
-            UnitKind::Head(rows) => {
-                decoder.load_head(rows.len(), rows.start == 0, &record, device).map(|head| Loaded::Head(Box::new(head)))
-            }
+        if arrived.order.unit != index {
+            // A pass that ended in a panic has left the stream in the middle of its order.
+            self.stream = None;
+            return Err(Error::ReaderStopped);
         }
+        let unit = &self.units[index];
+        stats.arrived(started.elapsed(), &arrived);
+        let upload = self.parts.upload.as_ref();
+        let record = Record { unit, arrived: &arrived, upload };
+        let (decoder, device) = (&self.parts.decoder, &self.parts.device);
+        let module = match &unit.kind {
+            UnitKind::Layer(layer) => Loaded::Layer(decoder.load_layer(*layer, &record, device)?),
+            UnitKind::Head(rows) => {
+                Loaded::Head(Box::new(decoder.load_head(rows.len(), rows.start == 0, &record, device)?))
+            }
+        };
+        // Tensors made of host memory hold on to it themselves, or have copied it.
+        Ok(Running { module, _memory: upload.has_own_memory().then_some(arrived) })
     }
 
     /// Gathers the tokens' rows of the embedding from the file: `[batch, seq, hidden_size]`, zeros for padding.
@@ -331,4 +402,4 @@ impl<B: Backend> Engine<B> {
 }
 
 /// What kernels widen weights into, and what they widen inputs into.
-const KERNEL_SCRATCH: usize = 8 << 20;
+const KERNEL_SCRATCH: u128 = 8 << 20;

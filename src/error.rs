@@ -7,12 +7,12 @@ use leveret_models::ConfigError;
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: std::io::Error },
     #[error("{}: not JSON as expected: {reason}", path.display())]
     Json { path: PathBuf, reason: String },
-    #[error("{}: {source}", path.display())]
-    Config { path: PathBuf, source: ConfigError },
+    #[error("{}: {error}", path.display())]
+    Config { path: PathBuf, error: ConfigError },
     #[error("{}: {reason}", path.display())]
     Unsupported { path: PathBuf, reason: String },
 
@@ -46,6 +46,8 @@ pub enum Error {
     Dtype { path: PathBuf, tensor: String, found: String },
     #[error("{}: changed or became shorter while it was in use; load the model again", path.display())]
     Changed { path: PathBuf },
+    #[error("the device fails: {reason}; check it with nvidia-smi, or run with --device cpu")]
+    Device { reason: String },
     #[error("the thread that reads weights stopped without a reason; load the model again")]
     ReaderStopped,
 
@@ -110,7 +112,7 @@ pub struct Least {
 impl Least {
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.slot + self.kv_cache + self.activations
+        self.slot.saturating_add(self.kv_cache).saturating_add(self.activations)
     }
 
     fn explanation(&self) -> String {
@@ -132,7 +134,7 @@ pub(crate) fn human(bytes: u64) -> String {
     let scale = 1u64 << (10 * unit);
     match unit {
         0 => format!("{bytes} bytes"),
-        _ => format!("{:.1} {}", (bytes * 10).div_ceil(scale) as f64 / 10.0, UNITS[unit]),
+        _ => format!("{:.1} {}", (u128::from(bytes) * 10).div_ceil(u128::from(scale)) as f64 / 10.0, UNITS[unit]),
     }
 }
 
@@ -143,6 +145,6 @@ pub(crate) trait AtPath<T> {
 
 impl<T> AtPath<T> for std::io::Result<T> {
     fn at(self, path: impl AsRef<Path>) -> Result<T> {
-        self.map_err(|source| Error::Io { path: path.as_ref().to_owned(), source })
+        self.map_err(|error| Error::Io { path: path.as_ref().to_owned(), error })
     }
 }

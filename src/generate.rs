@@ -9,31 +9,11 @@ use crate::cache::Cache;
 use crate::engine::{Engine, Rows};
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
-use crate::sampler::{Sampler, Sampling};
+use crate::options::GenerateOptions;
+use crate::sampler::Sampler;
 use crate::stats::{PassStats, Stats};
 use crate::stop::StopStrings;
 use crate::tokenizer::{Detokenizer, Tokenizer};
-
-/// What to generate; a field that is `None` is taken from the checkpoint's `generation_config.json`.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[allow(missing_docs, reason = "Sampling says what these mean")]
-pub struct GenerateOptions {
-    /// Tokens to generate at most; by default as many as the model has positions for.
-    pub max_tokens: Option<usize>,
-    pub temperature: Option<f32>,
-    pub top_k: Option<usize>,
-    pub top_p: Option<f32>,
-    pub min_p: Option<f32>,
-    pub repetition_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
-    /// Makes sampling repeatable; the sequences of a batch all start from it.
-    pub seed: Option<u64>,
-    /// Texts that end the reply and are not part of it.
-    pub stop: Vec<String>,
-    /// Goes on past end-of-sequence tokens.
-    pub ignore_eos: bool,
-}
 
 /// Why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -106,6 +86,10 @@ impl<'a, B: Backend> Generation<'a, B> {
     ) -> Result<Self> {
         let sampling = config.sampling(options);
         sampling.check()?;
+        if tokenizer.is_none() && !options.stop.is_empty() {
+            let found = options.stop.join(", ");
+            return Err(Error::Sampling { option: "stop", found, expected: "none, since there is no tokenizer" });
+        }
         if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
             return Err(Error::EmptyPrompt);
         }
@@ -113,18 +97,18 @@ impl<'a, B: Backend> Generation<'a, B> {
         let max_positions = engine.dims().max_positions;
         let max_tokens = config.max_tokens(options, prompt, max_positions)?;
         let seed = options.seed.unwrap_or_else(rand::random);
-        let sequence = |prompt: &Vec<u32>| Sequence {
-            sampler: Sampler::new(sampling, seed, prompt),
-            text: tokenizer.map(Tokenizer::detokenizer),
-            stop: StopStrings::new(&options.stop),
-            eos: if options.ignore_eos { Vec::new() } else { config.eos_token_id.clone() },
-            generated: 0,
-            finished: false,
+        let sequence = |prompt: &Vec<u32>| {
+            Ok(Sequence {
+                sampler: Sampler::new(sampling, seed, prompt),
+                text: tokenizer.map(|tokenizer| tokenizer.detokenizer(prompt)).transpose()?,
+                stop: StopStrings::new(&options.stop),
+                eos: if options.ignore_eos { Vec::new() } else { config.eos_token_id.0.clone() },
+                generated: 0,
+                finished: false,
+            })
         };
-        let sequences = prompts.iter().map(sequence).collect();
-        // A reply without a set end gets room as it grows.
-        let reserve = prompt + max_tokens.min(if options.max_tokens.is_some() { max_tokens } else { AHEAD });
-        let cache = engine.cache(prompts.len(), reserve);
+        let sequences = prompts.iter().map(sequence).collect::<Result<_>>()?;
+        let cache = engine.begin(prompts.len(), prompt, prompt + max_tokens, Rows::Last)?;
         Ok(Self {
             engine,
             cache,
@@ -184,15 +168,12 @@ impl<'a, B: Backend> Generation<'a, B> {
             self.stats.decode.push(pass);
         }
         if let Some(plan) = self.engine.plan() {
-            self.stats.units = plan.resident.len();
-            self.stats.resident_units = plan.resident.iter().filter(|resident| **resident).count();
+            self.stats.units = plan.tiers.len();
+            self.stats.resident_units = plan.resident();
             self.stats.planned_bytes = plan.bytes;
         }
     }
 }
-
-/// Positions that room is made for when a reply has no set end.
-const AHEAD: usize = 256;
 
 impl<B: Backend> Iterator for Generation<'_, B> {
     type Item = Result<Token>;
@@ -243,25 +224,5 @@ impl Sequence<'_> {
             text.push_str(&self.stop.finish());
         }
         Ok(text)
-    }
-}
-
-impl GenerateOptions {
-    /// Whether any option asks for sampling.
-    pub(crate) fn samples(&self) -> bool {
-        self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some()
-    }
-
-    /// These options over `defaults`.
-    pub(crate) fn over(&self, defaults: Sampling) -> Sampling {
-        Sampling {
-            temperature: self.temperature.unwrap_or(defaults.temperature),
-            top_k: self.top_k.unwrap_or(defaults.top_k),
-            top_p: self.top_p.unwrap_or(defaults.top_p),
-            min_p: self.min_p.unwrap_or(defaults.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
-        }
     }
 }

@@ -2,28 +2,23 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::error::{AtPath, Error, Result};
-use crate::generate::GenerateOptions;
+use crate::options::GenerateOptions;
 use crate::sampler::Sampling;
+
+/// Tokens of a reply to which nobody set an end.
+const MAX_TOKENS: usize = 1024;
 
 /// How the makers of a model want text to be generated.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(from = "Fields")]
 pub(crate) struct GenerationConfig {
     /// Tokens that end a sequence.
-    pub(crate) eos_token_id: Vec<u32>,
-    max_new_tokens: Option<usize>,
-    max_length: Option<usize>,
-    sampling: Sampling,
-    /// What to sample with when the caller asks for sampling and `do_sample` is not set.
-    temperature: Option<f32>,
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    eos_token_id: Option<OneOrMany>,
+    #[serde(default)]
+    pub(crate) eos_token_id: Ids,
     max_new_tokens: Option<usize>,
     max_length: Option<usize>,
     do_sample: Option<bool>,
@@ -34,71 +29,69 @@ struct Fields {
     repetition_penalty: Option<f32>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
-}
+/// One id, several, or none.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Ids(pub(crate) Vec<u32>);
 
-impl From<Fields> for GenerationConfig {
-    fn from(fields: Fields) -> Self {
-        let sampling = Sampling { repetition_penalty: fields.repetition_penalty.unwrap_or(1.0), ..Sampling::default() };
-        let sampling = match fields.do_sample {
-            Some(true) => Sampling {
-                temperature: fields.temperature.unwrap_or(1.0),
-                top_k: fields.top_k.unwrap_or(0),
-                top_p: fields.top_p.unwrap_or(1.0),
-                min_p: fields.min_p.unwrap_or(0.0),
-                ..sampling
-            },
-            _ => sampling,
-        };
-        Self {
-            eos_token_id: match fields.eos_token_id {
-                Some(OneOrMany::One(id)) => vec![id],
-                Some(OneOrMany::Many(ids)) => ids,
-                None => Vec::new(),
-            },
-            max_new_tokens: fields.max_new_tokens,
-            max_length: fields.max_length,
-            sampling,
-            temperature: fields.temperature,
+impl<'de> Deserialize<'de> for Ids {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = || D::Error::custom("expected a token id or a list of token ids in eos_token_id");
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(expected);
+        match Value::deserialize(deserializer)? {
+            Value::Null => Ok(Self::default()),
+            Value::Array(ids) => ids.iter().map(id).collect::<Result<_, _>>().map(Self),
+            one => Ok(Self(vec![id(&one)?])),
         }
     }
+}
+
+/// What `config.json` may say in its place.
+#[derive(Deserialize)]
+struct Fallback {
+    #[serde(default)]
+    eos_token_id: Ids,
+    text_config: Option<Box<Fallback>>,
 }
 
 impl GenerationConfig {
     /// Reads `generation_config.json` in `dir`; end-of-sequence tokens may stand in `config` instead.
-    pub(crate) fn from_dir(dir: &Path, config: &serde_json::Value) -> Result<Self> {
+    pub(crate) fn from_dir(dir: &Path, config: &Value) -> Result<Self> {
+        let wrong = |path: &Path, error: serde_json::Error| Error::Unsupported {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
         let path = dir.join("generation_config.json");
-        let mut this = match path.exists() {
+        let mut this: Self = match path.exists() {
             true => {
                 let text = std::fs::read_to_string(&path).at(&path)?;
-                serde_json::from_str(&text).map_err(|error| Error::Json { path, reason: error.to_string() })?
+                serde_json::from_str(&text).map_err(|error| wrong(&path, error))?
             }
             false => Self::default(),
         };
-        if this.eos_token_id.is_empty() {
-            let nested = config.get("text_config").and_then(|text| text.get("eos_token_id"));
-            let eos = config.get("eos_token_id").or(nested).filter(|eos| !eos.is_null());
-            let eos = eos.and_then(|eos| serde_json::from_value(eos.clone()).ok());
-            this.eos_token_id = match eos {
-                Some(OneOrMany::One(id)) => vec![id],
-                Some(OneOrMany::Many(ids)) => ids,
-                None => Vec::new(),
-            };
+        let path = dir.join("config.json");
+        let config: Fallback = serde_json::from_value(config.clone()).map_err(|error| wrong(&path, error))?;
+        if this.eos_token_id.0.is_empty() {
+            let nested = config.text_config.map(|text| text.eos_token_id).unwrap_or_default();
+            this.eos_token_id = if config.eos_token_id.0.is_empty() { nested } else { config.eos_token_id };
         }
         Ok(this)
     }
 
-    /// The caller's options over these defaults.
+    /// The caller's options over these defaults; as in transformers, sampling is among the 50 likeliest tokens unless
+    /// somebody says otherwise.
     pub(crate) fn sampling(&self, options: &GenerateOptions) -> Sampling {
-        let mut defaults = self.sampling;
-        if defaults.temperature == 0.0 && options.samples() {
-            defaults.temperature = self.temperature.unwrap_or(1.0);
-        }
-        options.over(defaults)
+        let greedy = Sampling { repetition_penalty: self.repetition_penalty.unwrap_or(1.0), ..Sampling::default() };
+        let samples = self.do_sample == Some(true) || options.samples();
+        options.over(match samples {
+            true => Sampling {
+                temperature: self.temperature.unwrap_or(1.0),
+                top_k: self.top_k.unwrap_or(50),
+                top_p: self.top_p.unwrap_or(1.0),
+                min_p: self.min_p.unwrap_or(0.0),
+                ..greedy
+            },
+            false => greedy,
+        })
     }
 
     /// How many tokens may follow a prompt: what the caller asks for, or the defaults as far as the model reaches.
@@ -117,7 +110,7 @@ impl GenerationConfig {
             return Err(Error::TooLong { requested: prompt + 1, prompt, max_tokens: 1, max_positions });
         }
         let from_length = self.max_length.map(|length| length.saturating_sub(prompt)).filter(|rest| *rest > 0);
-        Ok(self.max_new_tokens.or(from_length).unwrap_or(room).min(room))
+        Ok(self.max_new_tokens.or(from_length).unwrap_or(MAX_TOKENS).min(room))
     }
 }
 
@@ -131,9 +124,11 @@ mod tests {
 
     #[test]
     fn one_eos_id_or_several() {
-        assert_eq!(config(r#"{"eos_token_id": 2}"#).eos_token_id, [2]);
-        assert_eq!(config(r#"{"eos_token_id": [2, 5]}"#).eos_token_id, [2, 5]);
-        assert_eq!(config(r#"{"eos_token_id": null}"#).eos_token_id, [0u32; 0]);
+        assert_eq!(config(r#"{"eos_token_id": 2}"#).eos_token_id.0, [2]);
+        assert_eq!(config(r#"{"eos_token_id": [2, 5]}"#).eos_token_id.0, [2, 5]);
+        assert_eq!(config(r#"{"eos_token_id": null}"#).eos_token_id.0, [0u32; 0]);
+        let wrong = serde_json::from_str::<GenerationConfig>(r#"{"eos_token_id": [2, "end"]}"#).unwrap_err();
+        assert!(wrong.to_string().starts_with("expected a token id or a list of token ids"), "{wrong}");
     }
 
     #[test]
@@ -141,9 +136,9 @@ mod tests {
         let quiet = config(r#"{"temperature": 0.6, "top_p": 0.9}"#);
         assert_eq!(quiet.sampling(&GenerateOptions::default()), Sampling::default());
         let asked = quiet.sampling(&GenerateOptions { top_k: Some(5), ..Default::default() });
-        assert_eq!((asked.temperature, asked.top_k), (0.6, 5));
+        assert_eq!((asked.temperature, asked.top_k, asked.top_p), (0.6, 5, 0.9));
         let sampled = config(r#"{"do_sample": true, "top_p": 0.9}"#).sampling(&GenerateOptions::default());
-        assert_eq!((sampled.temperature, sampled.top_p), (1.0, 0.9));
+        assert_eq!((sampled.temperature, sampled.top_k, sampled.top_p), (1.0, 50, 0.9));
         let greedy = GenerateOptions { temperature: Some(0.0), ..Default::default() };
         assert_eq!(config(r#"{"do_sample": true}"#).sampling(&greedy).temperature, 0.0);
     }

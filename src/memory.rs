@@ -49,14 +49,40 @@ impl FromStr for Budget {
     }
 }
 
-/// Bytes of host memory that are free, less a margin of a tenth and at least 512 MiB, also within a control group.
-pub fn free() -> Result<u64> {
+/// A budget in bytes, as far as there is memory for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// What may be taken; the least that runs if none.
+    pub(crate) bytes: Option<u64>,
+    /// What can be had at all.
+    pub(crate) available: u64,
+}
+
+impl Limit {
+    /// Resolves a budget, once: what a model takes later must not count against it.
+    pub(crate) fn new(budget: Budget, available: u64) -> Self {
+        let bytes = match budget {
+            Budget::Free => Some(less_a_margin(available)),
+            Budget::Min => None,
+            Budget::Bytes(bytes) => Some(bytes.min(available)),
+        };
+        Self { bytes, available }
+    }
+}
+
+/// What may be taken of `available` bytes: all but a tenth and at least 512 MiB for the rest of the system, or half
+/// where there is little.
+fn less_a_margin(available: u64) -> u64 {
+    available - (available / 10).max(512 << 20).min(available / 2)
+}
+
+/// Bytes of host memory that can be had without swapping, also within a control group.
+pub(crate) fn available() -> Result<u64> {
     let ram = MemoryRefreshKind::nothing().with_ram();
     let system = System::new_with_specifics(RefreshKind::nothing().with_memory(ram))
         .map_err(|error| Error::FreeMemory { reason: error.to_string() })?;
     let group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
-    let available = system.available_memory().min(group);
-    Ok(available.saturating_sub((available / 10).max(512 << 20)))
+    Ok(system.available_memory().min(group))
 }
 
 /// The most memory that this process has had resident so far, in bytes, where the system tells.

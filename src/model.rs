@@ -14,9 +14,10 @@ use crate::checkpoint::Checkpoint;
 use crate::decoder;
 use crate::engine::{Engine, Parts, Rows};
 use crate::error::{AtPath, Error, Result};
-use crate::generate::{Completion, GenerateOptions, Generation};
+use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
-use crate::memory::Budget;
+use crate::memory::{self, Budget, Limit};
+use crate::options::GenerateOptions;
 use crate::plan::Plan;
 use crate::prompt::Prompt;
 use crate::record::stored_dtype;
@@ -24,6 +25,7 @@ use crate::stats::Stats;
 use crate::stream::Transfer;
 use crate::tokenizer::Tokenizer;
 use crate::unit::Units;
+use crate::upload::{self, Upload};
 
 /// A language model on one backend, its weights resident or streamed as the budget decides.
 pub struct Model<B: Backend> {
@@ -77,6 +79,8 @@ pub struct Builder<B: Backend> {
     device: B::Device,
     dtype: RunDtype,
     ram: Budget,
+    vram: Budget,
+    pin: bool,
     transfer: Transfer,
     attention: Result<Box<dyn Attention<B>>>,
 }
@@ -94,7 +98,20 @@ impl<B: Backend> Builder<B> {
         self
     }
 
-    /// The memory that weights, KV cache and activations may take together.
+    /// The memory of the device that weights, KV cache and activations may take together, where it has its own.
+    pub fn vram(mut self, budget: Budget) -> Self {
+        self.vram = budget;
+        self
+    }
+
+    /// Whether host memory that is uploaded from is page-locked, as it is by default: copies are slower without.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// The host memory that may be taken: on a CPU by weights, KV cache and activations together, for a device with
+    /// memory of its own by weights that are uploaded in each pass.
     pub fn ram(mut self, budget: Budget) -> Self {
         self.ram = budget;
         self
@@ -127,8 +144,7 @@ impl<B: Backend> Builder<B> {
         let dir = self.path;
         let config_path = dir.join("config.json");
         let text = std::fs::read_to_string(&config_path).at(&config_path)?;
-        let decoder =
-            decoder::open::<B>(&text).map_err(|source| Error::Config { path: config_path.clone(), source })?;
+        let decoder = decoder::open::<B>(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let config = Config::parse(&config_path, &text)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let template = ChatTemplate::from_dir(&dir)?;
@@ -142,6 +158,13 @@ impl<B: Backend> Builder<B> {
             RunDtype::Bfloat16 => DType::BF16,
             RunDtype::Float16 => DType::F16,
         };
+        let upload: Arc<dyn Upload<B>> = upload::to::<B>(&self.device, self.pin)?.into();
+        let (budget, host_budget) = match upload.has_own_memory() {
+            true => (self.vram, self.ram),
+            false => (self.ram, Budget::Min),
+        };
+        let budget = Limit::new(budget, upload.available_memory()?);
+        let host_budget = Limit::new(host_budget, memory::available()?);
         let engine = Engine::new(Parts {
             decoder,
             checkpoint,
@@ -149,9 +172,11 @@ impl<B: Backend> Builder<B> {
             attention: self.attention?,
             dtype: stored_dtype::<B>(dtype, &self.device),
             device: self.device,
-            budget: self.ram,
+            budget,
+            host_budget,
             transfer: self.transfer,
-        })?;
+            upload,
+        });
         let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
         Ok(Model { dir, engine, tokenizer, template, generation, config_dtype })
     }
@@ -170,6 +195,8 @@ impl<B: Backend> Model<B> {
             device: B::Device::default(),
             dtype: RunDtype::default(),
             ram: Budget::default(),
+            vram: Budget::default(),
+            pin: true,
             transfer: Transfer::default(),
             attention: Ok(Box::new(leveret_models::layers::Sdpa::default())),
         }
@@ -253,7 +280,9 @@ impl<B: Backend> Model<B> {
     /// `passes` says how many tokens each pass takes, so that the KV cache can be compared with a single pass; what is
     /// left of the tokens makes one more pass.
     pub fn logits(&mut self, tokens: &[u32], passes: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let mut cache = self.engine.cache(1, tokens.len());
+        let left = tokens.len().saturating_sub(passes.iter().sum());
+        let longest = passes.iter().copied().chain([left]).max().unwrap_or(0).min(tokens.len());
+        let mut cache = self.engine.begin(1, longest, tokens.len(), Rows::All)?;
         let mut rest = tokens;
         let mut logits = Vec::new();
         for take in passes.iter().copied().chain([usize::MAX]) {
@@ -276,7 +305,7 @@ impl<B: Backend> Model<B> {
     pub(crate) fn forced_logits(&mut self, prompts: Vec<Vec<u32>>, replies: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let steps = replies.first().map_or(0, Vec::len);
-        let mut cache = self.engine.cache(prompts.len(), longest + steps);
+        let mut cache = self.engine.begin(prompts.len(), longest, longest + steps, Rows::Last)?;
         let mut logits = vec![Vec::new(); prompts.len()];
         let mut input = prompts;
         for step in 0..steps {
@@ -301,13 +330,14 @@ impl Config {
     fn parse(path: &Path, text: &str) -> Result<Self> {
         let config: Value = serde_json::from_str(text)
             .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
-        if let Some(quantization) = config.get("quantization_config").filter(|config| !config.is_null()) {
+        let config = Self(config);
+        if let Some(quantization) = config.both("quantization_config").next() {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
             let reason =
                 format!("quantization_config asks for `{method}`, expected none; use a checkpoint in F32, F16 or BF16");
             return Err(Error::Unsupported { path: path.to_owned(), reason });
         }
-        Ok(Self(config))
+        Ok(config)
     }
 
     /// The values of a field on the top level and in `text_config`.

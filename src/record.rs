@@ -2,29 +2,27 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::Tensor;
-use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
+use burn::tensor::{DType, TensorPrimitive};
 use leveret_models::Backend;
 
 use crate::error::{Error, Result};
+use crate::stream::Arrived;
 use crate::unit::{Parameter, Unit};
+use crate::upload::Upload;
 
-/// The bytes of one unit, and which parameter lies where in them.
-pub(crate) struct Record<'a> {
+/// A unit that has arrived, and which parameter lies where in it.
+pub(crate) struct Record<'a, B: Backend> {
     pub(crate) unit: &'a Unit,
-    pub(crate) weights: bytes::Bytes,
+    pub(crate) arrived: &'a Arrived,
+    pub(crate) upload: &'a dyn Upload<B>,
 }
 
-impl Record<'_> {
-    /// The data of a parameter; where its bytes are aligned they are shared, not copied.
-    fn data(&self, parameter: &str) -> Option<TensorData> {
+impl<B: Backend> Record<'_, B> {
+    /// The tensor of a parameter, if the unit has it.
+    fn tensor<const D: usize>(&self, parameter: &str) -> Option<Tensor<B, D>> {
         let tensor = self.unit.tensors.iter().find(|tensor| tensor.parameter == parameter)?;
-        let bytes = self.weights.slice(tensor.offset..tensor.offset + tensor.len);
-        let aligned = (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype.size());
-        let bytes = match aligned {
-            true => Bytes::from_shared(bytes, AllocationProperty::Native),
-            false => Bytes::from_bytes_vec(bytes.to_vec()),
-        };
-        Some(TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype))
+        let primitive = self.upload.tensor(tensor, self.arrived);
+        Some(Tensor::from_primitive(TensorPrimitive::Float(primitive)))
     }
 }
 
@@ -44,7 +42,7 @@ pub(crate) fn parameters<B: Backend, M: Module<B>>(module: &M) -> Vec<Parameter>
 }
 
 /// Fills the parameters of a module from a record, on the module's device.
-pub(crate) fn load<B: Backend, M: Module<B>>(module: M, record: &Record) -> Result<M> {
+pub(crate) fn load<B: Backend, M: Module<B>>(module: M, record: &Record<B>) -> Result<M> {
     let mut loader = Loader { record, path: Vec::new(), missing: None };
     let module = module.map(&mut loader);
     match loader.missing {
@@ -77,13 +75,13 @@ impl<B: Backend> ModuleVisitor<B> for Outliner {
     }
 }
 
-struct Loader<'a> {
-    record: &'a Record<'a>,
+struct Loader<'a, B: Backend> {
+    record: &'a Record<'a, B>,
     path: Vec<String>,
     missing: Option<String>,
 }
 
-impl<B: Backend> ModuleMapper<B> for Loader<'_> {
+impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
@@ -94,12 +92,12 @@ impl<B: Backend> ModuleMapper<B> for Loader<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let name = self.path.join(".");
-        let Some(data) = self.record.data(&name) else {
-            self.missing.get_or_insert(name);
-            return param;
-        };
-        let device = param.lazy_device();
-        let dtype = stored_dtype::<B>(data.dtype, &device);
-        Param::initialized(ParamId::new(), Tensor::from_data(data, (&device, dtype)))
+        match self.record.tensor(&name) {
+            Some(tensor) => Param::initialized(ParamId::new(), tensor),
+            None => {
+                self.missing.get_or_insert(name);
+                param
+            }
+        }
     }
 }

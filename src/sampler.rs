@@ -54,11 +54,21 @@ impl Sampling {
             (
                 "repetition_penalty",
                 self.repetition_penalty,
-                self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite(),
-                "more than 0",
+                (0.01..=100.0).contains(&self.repetition_penalty),
+                "from 0.01 to 100",
             ),
-            ("presence_penalty", self.presence_penalty, self.presence_penalty.is_finite(), "a number"),
-            ("frequency_penalty", self.frequency_penalty, self.frequency_penalty.is_finite(), "a number"),
+            (
+                "presence_penalty",
+                self.presence_penalty,
+                (-100.0..=100.0).contains(&self.presence_penalty),
+                "from -100 to 100",
+            ),
+            (
+                "frequency_penalty",
+                self.frequency_penalty,
+                (-100.0..=100.0).contains(&self.frequency_penalty),
+                "from -100 to 100",
+            ),
         ];
         match checks.into_iter().find(|(_, _, fits, _)| !fits) {
             Some((option, found, _, expected)) => Err(Error::Sampling { option, found: found.to_string(), expected }),
@@ -105,6 +115,7 @@ impl Sampler {
             if *count > 0 {
                 *logit -= presence_penalty + frequency_penalty * *count as f32;
             }
+            *logit = logit.clamp(f32::MIN, f32::MAX);
         }
     }
 

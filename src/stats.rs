@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::stream::Arrived;
+
 /// What one pass did.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 #[non_exhaustive]
@@ -16,16 +18,23 @@ pub struct PassStats {
     pub wait_seconds: f64,
     /// Time in which weights were being read, most of it while something was computed.
     pub read_seconds: f64,
-    /// Bytes of weights read.
+    /// Bytes of weights read from files.
     pub read_bytes: u64,
+    /// Time in which weights were being copied to the device's own memory, most of it while something was computed.
+    pub upload_seconds: f64,
+    /// Bytes of weights copied there.
+    pub upload_bytes: u64,
 }
 
 impl PassStats {
     /// Counts a unit that was waited for.
-    pub(crate) fn arrived(&mut self, bytes: u64, wait: Duration, read: Duration) {
+    pub(crate) fn arrived(&mut self, wait: Duration, arrived: &Arrived) {
+        let (bytes, seconds) = arrived.read;
         self.read_bytes += bytes;
+        self.read_seconds += seconds.as_secs_f64();
+        self.upload_bytes += arrived.uploaded;
+        self.upload_seconds += arrived.upload.as_secs_f64();
         self.wait_seconds += wait.as_secs_f64();
-        self.read_seconds += read.as_secs_f64();
     }
 }
 

@@ -39,15 +39,24 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|error| self.error(&error))
     }
 
-    /// A decoder that takes one id at a time and never cuts a character in two.
-    pub(crate) fn detokenizer(&self) -> Detokenizer<'_> {
-        Detokenizer { tokenizer: self, stream: self.inner.decode_stream(true), ids: Vec::new(), given: 0 }
+    /// A decoder of what follows `prompt` that takes one id at a time and never cuts a character in two.
+    pub(crate) fn detokenizer(&self, prompt: &[u32]) -> Result<Detokenizer<'_>> {
+        let stream = self.inner.decode_stream(true);
+        let mut this = Detokenizer { tokenizer: self, stream, ids: Vec::new(), given: 0 };
+        // Some tokenizers drop a space at the beginning of a text: the reply is not one, so the prompt's end goes first.
+        for id in &prompt[prompt.len().saturating_sub(TAIL)..] {
+            this.push(*id)?;
+        }
+        Ok(this)
     }
 
     fn error(&self, error: &tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
     }
 }
+
+/// Tokens of the prompt that decoding starts with.
+const TAIL: usize = 8;
 
 /// Turns ids into text as they come.
 pub(crate) struct Detokenizer<'a> {

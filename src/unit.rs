@@ -14,6 +14,9 @@ use crate::io::BLOCK;
 /// Tensors whose gap in the file is at most this are read in one go.
 const GAP: u64 = 64 * 1024;
 
+/// Tensors in device memory begin at multiples of this: kernels load 16 bytes at once, and more would do no harm.
+const DEVICE_ALIGN: usize = 256;
+
 /// A parameter as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parameter {
@@ -78,8 +81,11 @@ pub(crate) struct UnitTensor {
     pub(crate) parameter: String,
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
-    /// First byte in the slot.
+    /// First byte in the host's slot.
     pub(crate) offset: usize,
+    /// First byte in the slot of a device with memory of its own, where kernels want tensors aligned.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read for devices with memory of their own"))]
+    pub(crate) device_offset: usize,
     pub(crate) len: usize,
 }
 
@@ -213,7 +219,9 @@ impl<'a> Finder<'a> {
     /// A tensor of the language model that no parameter wants means that the config describes another model.
     fn refuse_extra_tensors(&self, outline: &Outline) -> Result<()> {
         let head = format!("{}.", outline.names.head);
-        let ours = |name: &str| name.starts_with(&self.prefix) || name.starts_with(&head);
+        // A multimodal checkpoint has towers that are none of the decoder's business.
+        let wrapped = self.prefix.contains("language_model");
+        let ours = |name: &str| !wrapped || name.starts_with(&self.prefix) || name.starts_with(&head);
         // Tables that old checkpoints saved though they follow from the config.
         let ignored = |name: &str| name.ends_with("rotary_emb.inv_freq");
         let mut extra: Vec<_> =
@@ -240,7 +248,8 @@ fn slice(entry: &TensorEntry, rows: &Range<usize>) -> TensorEntry {
 fn lay_out(kind: UnitKind, mut found: Vec<(String, Found)>) -> Unit {
     found.sort_by_key(|(_, (entry, _))| (entry.shard, entry.offset));
     let block = BLOCK as u64;
-    let (mut reads, mut tensors, mut slot_len) = (Vec::<Read>::new(), Vec::new(), 0);
+    let (mut reads, mut tensors) = (Vec::<Read>::new(), Vec::new());
+    let (mut slot_len, mut device_len) = (0, 0usize);
     for (parameter, (entry, dtype)) in found {
         let start = entry.offset / block * block;
         let end = (entry.offset + entry.len).next_multiple_of(block);
@@ -262,9 +271,11 @@ fn lay_out(kind: UnitKind, mut found: Vec<(String, Found)>) -> Unit {
         };
         slot_len = read.slot.end;
         let offset = read.slot.start + (entry.offset - read.offset) as usize;
-        tensors.push(UnitTensor { parameter, dtype, shape: entry.shape, offset, len: entry.len as usize });
+        let (len, device_offset) = (entry.len as usize, device_len);
+        device_len = (device_offset + len).next_multiple_of(DEVICE_ALIGN);
+        tensors.push(UnitTensor { parameter, dtype, shape: entry.shape, offset, device_offset, len });
     }
-    Unit { kind, tensors, reads, slot_len }
+    Unit { kind, tensors, reads, slot_len: slot_len.max(device_len) }
 }
 
 #[cfg(test)]

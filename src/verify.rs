@@ -8,8 +8,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::error::{AtPath, Error, Result};
-use crate::generate::GenerateOptions;
 use crate::model::Model;
+use crate::options::GenerateOptions;
 
 /// How far a model's answers are from the reference's.
 #[derive(Debug, Clone, Serialize)]
@@ -66,7 +66,7 @@ impl<B: Backend> Model<B> {
         let logits = self.logits(&prompt.concat(), &[])?;
         Ok(Report {
             prompt: Verdict::new(&logits, reference.floats("logits")?),
-            batch: match reference.masked("batch", "batch_mask") {
+            batch: match reference.masked("batch", "batch_mask")? {
                 Some(prompts) => self.reply(prompts, &reference, "batch_greedy")?,
                 None => None,
             },
@@ -76,6 +76,9 @@ impl<B: Backend> Model<B> {
 
     fn reply(&mut self, prompts: Vec<Vec<u32>>, reference: &Reference, name: &str) -> Result<Option<Reply>> {
         let Some(replies) = reference.rows(name)? else { return Ok(None) };
+        if replies.len() != prompts.len() || replies.iter().any(Vec::is_empty) {
+            return Err(reference.missing(&format!("{name} with a reply for each of {} prompts", prompts.len())));
+        }
         let logits = self.forced_logits(prompts.clone(), &replies)?;
         let options = GenerateOptions {
             max_tokens: replies.first().map(Vec::len),
@@ -103,7 +106,10 @@ impl Verdict {
             }
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             let cosine = dot(got, want) / (dot(got, got) * dot(want, want)).sqrt();
-            let difference = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // Whatever is not a number is as far away as can be.
+            let distance =
+                |(a, b): (&f32, &f32)| Some((a - b).abs()).filter(|d| d.is_finite()).unwrap_or(f32::INFINITY);
+            let difference = got.iter().zip(want).map(distance).fold(0.0, f32::max);
             verdict.max_abs_diff = verdict.max_abs_diff.max(difference);
             verdict.min_cosine = verdict.min_cosine.min(cosine as f32);
             verdict.same_argmax += f32::from(u8::from(argmax(got) == argmax(want)));
@@ -172,11 +178,12 @@ impl<'a> Reference<'a> {
     }
 
     /// The rows of `name`, without the places that the mask leaves out.
-    fn masked(&self, name: &str, mask: &str) -> Option<Vec<Vec<u32>>> {
-        let (ids, mask) = (self.ints.get(name)?, self.ints.get(mask)?);
+    fn masked(&self, name: &str, mask: &str) -> Result<Option<Vec<Vec<u32>>>> {
+        let Some(ids) = self.ints.get(name) else { return Ok(None) };
+        let mask = self.ints.get(mask).ok_or_else(|| self.missing(mask))?;
         let row = |(ids, mask): (&[i64], &[i64])| {
             ids.iter().zip(mask).filter(|(_, seen)| **seen == 1).map(|(id, _)| *id as u32).collect()
         };
-        Some(ids.rows().zip(mask.rows()).map(row).collect())
+        Ok(Some(ids.rows().zip(mask.rows()).map(row).collect()))
     }
 }

@@ -82,6 +82,43 @@ fn extra_tensor() {
     assert_says(&load_error(dir.path()), &["model.safetensors", "model.layers.1.", "has no place in this model"]);
 }
 
+/// Also beside the decoder: another head means another task.
+#[test]
+fn extra_tensor_beside_the_decoder() {
+    let dir = copy_of(&fixture("llama"));
+    let path = dir.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let score = TensorView::new(Dtype::F32, vec![2], &[0; 8]).unwrap();
+    let tensors = file.iter().chain([("score.weight", score)]);
+    let other = dir.path().join("other");
+    safetensors::serialize_to_file(tensors.collect::<Vec<_>>(), None, &other).unwrap();
+    fs::rename(other, path).unwrap();
+    assert_says(&load_error(dir.path()), &["`score.weight` has no place in this model"]);
+}
+
+/// Requests beyond any memory are refused, not tried.
+#[test]
+fn more_memory_than_there_is() {
+    let dir = with_config("llama", "max_position_embeddings", 2_000_000_000.into());
+    for ram in [Budget::Min, Budget::Free, Budget::Bytes(u64::MAX)] {
+        let mut model = Model::<Flex>::builder(dir.path()).ram(ram).load().unwrap();
+        let error = line(model.generate(vec![1u32, 2], &greedy(1_999_999_990)).unwrap_err());
+        assert_says(&error, &["is too small: the least is", "KV cache"]);
+        assert!(model.plan(usize::MAX, usize::MAX, usize::MAX).is_err());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_file_does_not_hang() {
+    let dir = copy_of(&fixture("llama"));
+    let path = dir.path().join("model.safetensors");
+    fs::remove_file(&path).unwrap();
+    std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert_says(&load_error(dir.path()), &["model.safetensors", "not a regular file"]);
+}
+
 #[test]
 fn unknown_dtype() {
     let dir = with_tensors("llama", |name, shape| {
@@ -171,6 +208,10 @@ fn shards() {
 #[case("model_type", Value::Null, "missing field `model_type`")]
 #[case("hidden_size", "wide".into(), "`hidden_size`: invalid type: string \"wide\", expected usize")]
 #[case("hidden_size", (-1).into(), "`hidden_size`: invalid value: integer `-1`")]
+#[case("num_hidden_layers", 4_000_000_000u64.into(), "`num_hidden_layers` is 4000000000, expected a positive number up to 10000")]
+#[case("max_position_embeddings", u64::MAX.into(), "`max_position_embeddings` is 18446744073709551615")]
+#[case("rope_parameters", serde_json::json!({"full_attention": {"rope_theta": 5.0}}), "`rope_parameters` is given for each kind")]
+#[case("eos_token_id", "end".into(), "expected a token id or a list of token ids in eos_token_id")]
 #[case("hidden_size", 0.into(), "`hidden_size` is 0, expected a positive number")]
 #[case("num_attention_heads", 0.into(), "`num_attention_heads` is 0")]
 #[case("num_attention_heads", 5.into(), "`hidden_size` is 48, expected a multiple of num_attention_heads = 5")]

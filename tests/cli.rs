@@ -69,6 +69,32 @@ fn verify_compares_with_the_reference() {
     assert_eq!(text.matches("tokens equal").count(), 2, "{text}");
 }
 
+/// Answers that are not numbers, or not as many as questions, agree with nothing.
+#[test]
+fn verify_is_not_fooled() {
+    let dir = fixture("llama");
+    let bytes = std::fs::read(dir.join("reference.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let nan = f32::NAN.to_le_bytes().repeat(1 << 16);
+    let spoilt = tempfile::tempdir().unwrap();
+    let write = |name: &str, spoil: &dyn Fn(&str) -> bool| {
+        let tensors = file.iter().filter(|(name, _)| *name != "batch_mask" || !spoil(name)).map(|(name, tensor)| {
+            let data = if spoil(name) { &nan[..tensor.data().len()] } else { tensor.data() };
+            (name, safetensors::tensor::TensorView::new(tensor.dtype(), tensor.shape().to_vec(), data).unwrap())
+        });
+        let path = spoilt.path().join(name);
+        safetensors::serialize_to_file(tensors.collect::<Vec<_>>(), None, &path).unwrap();
+        path
+    };
+    let run = |path: std::path::PathBuf| {
+        let args = ["verify", dir.to_str().unwrap(), "--reference", path.to_str().unwrap()];
+        let assert = leveret(&args).assert().code(1);
+        String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+    };
+    assert!(run(write("nan", &|name| name == "greedy_logits")).contains("the answers differ by more than"));
+    assert!(run(write("mask", &|name| name == "batch_mask")).contains("tensor `batch_mask` is missing"));
+}
+
 #[test]
 fn info_lists_families_and_describes_a_checkpoint() {
     assert!(stdout(leveret(&["info"])).contains("qwen3"));
@@ -79,7 +105,7 @@ fn info_lists_families_and_describes_a_checkpoint() {
 fn errors_are_one_line_and_exit_code_1() {
     let prompt = ["generate", "x"];
     let with = |args: &[&str]| error(leveret(&[&prompt, args].concat()));
-    assert!(with(&["--model", "nowhere"]).contains("nowhere/config.json: No such file"));
+    assert_eq!(with(&["--model", "nowhere"]), "error: nowhere/config.json: No such file or directory (os error 2)\n");
     assert!(with(&["--ram", "1KiB"]).contains("a budget of 1.0 KiB is too small: the least is"));
     assert!(with(&["--max-tokens", "600"]).contains("the model has 512"));
     assert!(with(&["--top-p", "2"]).contains("top_p is 2, expected more than 0 and at most 1"));

@@ -42,3 +42,19 @@ fn a_decode_pass_computes_one_position() {
     assert_eq!(stats.prefill.tokens, 4);
     assert_eq!(stats.decode.iter().map(|pass| pass.tokens).collect::<Vec<_>>(), [1; 4]);
 }
+
+/// Prompts that are far longer than the window, at once and in parts.
+#[rstest]
+fn a_window_forgets_without_a_trace(#[values("mistral", "qwen2_sliding", "qwen3_sliding")] name: &str) {
+    let mut model = load(&fixture(name));
+    let tokens: Vec<u32> = (0..700).map(|i| i * 13 % 90).collect();
+    let whole = model.logits(&tokens, &[]).unwrap();
+    for passes in [vec![300, 1, 1, 290], vec![10, 1, 600, 1]] {
+        let parts = model.logits(&tokens, &passes).unwrap();
+        let difference = whole.iter().flatten().zip(parts.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let difference = difference.fold(0.0, f32::max);
+        assert!(difference <= 5e-5, "{name} {passes:?}: {difference}");
+    }
+    let (reply, _) = model.generate(tokens, &crate::support::greedy(5)).unwrap();
+    assert_eq!(reply.tokens.len(), 5);
+}

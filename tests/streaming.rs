@@ -72,7 +72,7 @@ fn the_head_streams_in_parts() {
     synth.write(dir.path(), 1).unwrap();
     let mut streamed = Model::<Flex>::builder(dir.path()).ram(Budget::Min).load().unwrap();
     let plan = streamed.plan(1, 4, 4).unwrap();
-    assert!(plan.resident.len() > 2 + 5, "{plan:?}");
+    assert!(plan.tiers.len() > 2 + 5, "{plan:?}");
     assert!(plan.slot_len < 150_000, "{plan:?}");
     let mut whole = Model::<Flex>::from_pretrained(dir.path()).unwrap();
     assert_eq!(streamed.logits(&PROMPT, &[]).unwrap(), whole.logits(&PROMPT, &[]).unwrap());
@@ -87,4 +87,22 @@ fn a_thousand_units_through_one_slot() {
     for _ in 0..3 {
         assert_eq!(model.generate(prompt.clone(), &greedy(100)).unwrap().0, first);
     }
+}
+
+/// One plan serves a long prompt and the tokens after it, and the next generation finds what stays where it was.
+#[test]
+fn a_generation_keeps_to_one_plan() {
+    let mut model = Model::<Flex>::builder(demo()).ram(Budget::Bytes(15_500_000)).load().unwrap();
+    let prompt: Vec<u32> = (0..200).map(|i| 100 + i % 900).collect();
+    let mut streamed = Vec::new();
+    for _ in 0..2 {
+        let (_, stats) = model.generate(prompt.clone(), &greedy(4)).unwrap();
+        assert!(stats.resident_units > 0 && stats.resident_units < stats.units, "{stats:?}");
+        assert!(stats.planned_bytes <= 15_500_000);
+        streamed.push(stats.prefill.read_bytes);
+        streamed.extend(stats.decode.iter().map(|pass| pass.read_bytes));
+    }
+    let first = streamed.remove(0);
+    assert!(first > streamed[0], "the first pass also reads what stays");
+    assert!(streamed.iter().all(|bytes| *bytes == streamed[0]), "{streamed:?}");
 }

@@ -9,7 +9,7 @@ const STEP: usize = 256;
 /// Keys and values that one layer has seen, `[batch, num_kv_heads, columns, head_dim]`.
 ///
 /// The buffers are allocated ahead and written in place. A layer with a sliding window keeps only the columns that a
-/// later query can still see; how many it has forgotten is [`dropped`](Self::dropped).
+/// later query can still see; how many it has forgotten is told with what is alive.
 #[derive(Debug, Clone)]
 pub struct KvCache<B: Backend> {
     buffers: Option<[Tensor<B, 4>; 2]>,
@@ -23,6 +23,17 @@ pub struct KvCache<B: Backend> {
     reserve: usize,
 }
 
+/// What the queries of a pass may see.
+#[derive(Debug, Clone)]
+pub struct Alive<B: Backend> {
+    /// Keys `[batch, num_kv_heads, columns, head_dim]`.
+    pub k: Tensor<B, 4>,
+    /// Values `[batch, num_kv_heads, columns, head_dim]`.
+    pub v: Tensor<B, 4>,
+    /// Columns that came before these and are gone.
+    pub dropped: usize,
+}
+
 impl<B: Backend> KvCache<B> {
     /// An empty cache with room for `reserve` columns, allocated when the first ones arrive.
     pub fn new(sliding_window: Option<usize>, reserve: usize) -> Self {
@@ -32,11 +43,6 @@ impl<B: Backend> KvCache<B> {
     /// Columns of all passes so far, forgotten ones included.
     pub fn total(&self) -> usize {
         self.dropped + self.len
-    }
-
-    /// Columns that a sliding window has left behind.
-    pub fn dropped(&self) -> usize {
-        self.dropped
     }
 
     /// Columns for which memory is allocated.
@@ -50,8 +56,11 @@ impl<B: Backend> KvCache<B> {
         sliding_window.map_or(grown, |window| grown.min(window - 1 + STEP))
     }
 
-    /// Appends the keys and values of one pass, `[batch, num_kv_heads, seq, head_dim]`; returns all that are alive.
-    pub fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>) {
+    /// Appends the keys and values of one pass, `[batch, num_kv_heads, seq, head_dim]`.
+    ///
+    /// All sequences get as many columns; padding may stand at the left of the first pass only, since a window counts
+    /// columns.
+    pub fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Alive<B> {
         self.forget();
         let needed = self.len + k.dims()[2];
         if self.start + needed > self.capacity() {
@@ -65,8 +74,9 @@ impl<B: Backend> KvCache<B> {
         let [keys, values] = buffers.clone().map(|buffer| buffer.narrow(2, start, needed));
         self.buffers = Some(buffers);
         self.len = needed;
+        let alive = Alive { k: keys, v: values, dropped: self.dropped };
         self.shrink(&k);
-        (keys, values)
+        alive
     }
 
     /// Gives back what a long pass needed beyond the window.
@@ -100,5 +110,42 @@ impl<B: Backend> KvCache<B> {
             _ => [empty(), empty()],
         });
         self.start = 0;
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+    use burn::tensor::TensorData;
+
+    /// `seq` columns whose numbers are their positions.
+    fn columns(from: usize, seq: usize) -> Tensor<Flex, 4> {
+        let values: Vec<f32> = (from..from + seq).flat_map(|i| [i as f32; 2]).collect();
+        Tensor::from_data(TensorData::new(values, [1, 1, seq, 2]), &Default::default())
+    }
+
+    /// After every pass the cache gives exactly the columns that a query can see, in order, and keeps no more memory
+    /// than it says.
+    #[test]
+    fn any_passes_give_the_same_columns() {
+        for window in [None, Some(1), Some(3), Some(300)] {
+            for reserve in [0, 40, 2000] {
+                let mut cache = KvCache::<Flex>::new(window, reserve);
+                let mut total = 0;
+                for seq in [5, 1, 1, 700, 1, 2, 290, 1, 260, 1] {
+                    let alive = cache.append(columns(total, seq), columns(total, seq));
+                    let seen_before = window.map_or(total, |window| total.min(window - 1));
+                    assert_eq!(alive.dropped, total - seen_before);
+                    let want = columns(total - seen_before, seen_before + seq).into_data();
+                    assert_eq!(alive.k.into_data(), want, "{window:?} {reserve} {total}");
+                    assert_eq!(alive.v.into_data(), want);
+                    total += seq;
+                    assert_eq!(cache.total(), total);
+                    assert!(cache.capacity() <= KvCache::<Flex>::capacity_for(total, reserve, window));
+                    assert!(window.is_none_or(|window| cache.capacity() < window + 2 * STEP), "{window:?} {total}");
+                }
+            }
+        }
     }
 }

@@ -54,9 +54,15 @@ impl<'a> Mask<'a> {
         self.keys.columns() - self.dropped
     }
 
+    /// The positions of query `q` and key `k` of sequence `row`.
+    pub fn positions(&self, row: usize, q: usize, k: usize) -> (i32, i32) {
+        (self.queries.row(row)[q], self.keys.row(row)[self.dropped + k])
+    }
+
     /// Whether query `q` of sequence `row` sees key `k`.
     pub fn sees(&self, row: usize, q: usize, k: usize) -> bool {
-        self.allows(self.queries.row(row)[q], self.keys.row(row)[self.dropped + k])
+        let (query, key) = self.positions(row, q, k);
+        self.allows(query, key)
     }
 
     /// What the queries `q` see of the keys `k`, over all sequences.

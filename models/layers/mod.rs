@@ -12,7 +12,7 @@ mod rope;
 mod self_attention;
 
 pub use attention::{Attention, AttentionInput, Eager, Sdpa};
-pub use cache::KvCache;
+pub use cache::{Alive, KvCache};
 pub use decoder::PreNormLayer;
 pub use head::Head;
 pub use linear::Linear;

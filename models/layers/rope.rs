@@ -75,6 +75,10 @@ pub struct RopeParameters {
     mscale: Option<f64>,
     mscale_all_dim: Option<f64>,
     truncate: Option<bool>,
+    partial_rotary_factor: Option<f64>,
+    /// Parameters for each kind of layer, as other families have them.
+    full_attention: Option<serde_json::Value>,
+    sliding_attention: Option<serde_json::Value>,
     /// The config's own, from beside these parameters.
     #[serde(skip)]
     pub max_position_embeddings: usize,
@@ -94,11 +98,12 @@ impl RopeParameters {
     /// The longest sequence that these parameters are made for.
     pub fn max_positions(&self) -> usize {
         let stretched = |length: usize| (length as f64 * self.factor()) as usize;
-        match self.rope_type() {
+        let positions = match self.rope_type() {
             RopeType::Default | RopeType::Llama3 => self.max_position_embeddings,
             RopeType::Linear | RopeType::Dynamic => stretched(self.max_position_embeddings),
             RopeType::Yarn => self.max_position_embeddings.max(stretched(self.original())),
-        }
+        };
+        positions.min(i32::MAX as usize)
     }
 
     /// Refuses parameters that lack what their type needs.
@@ -118,6 +123,12 @@ impl RopeParameters {
                 }
                 _ => {}
             }
+        }
+        if self.full_attention.is_some() || self.sliding_attention.is_some() {
+            return Err(unsupported("rope_parameters", "given for each kind of layer", "the same for all layers"));
+        }
+        if let Some(factor) = self.partial_rotary_factor.filter(|factor| *factor != 1.0) {
+            return Err(unsupported("partial_rotary_factor", factor, "1"));
         }
         let positive = [("rope_theta", self.theta()), ("rope_scaling.factor", self.factor())];
         match positive.into_iter().find(|(_, value)| !value.is_finite() || *value <= 0.0) {

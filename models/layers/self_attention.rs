@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::prelude::Tensor;
 
+use super::cache::Alive;
 use super::{AttentionInput, Linear, Mask, RmsNorm, Step};
 use crate::Backend;
 use crate::config::DecoderConfig;
@@ -89,8 +90,8 @@ impl<B: Backend> SelfAttention<B> {
         let v = heads(self.v_proj.forward(x), self.num_kv_heads, &None);
 
         let q = step.rope.rotate(q);
-        let (k, v) = step.cache.append(step.rope.rotate(k), v);
-        let mask = Mask::new(step.queries, step.keys, step.cache.dropped(), self.sliding_window);
+        let Alive { k, v, dropped } = step.cache.append(step.rope.rotate(k), v);
+        let mask = Mask::new(step.queries, step.keys, dropped, self.sliding_window);
         let scale = (self.head_dim as f64).powf(-0.5);
         let out = step.attention.forward(AttentionInput { q, k, v, mask: &mask, scale });
 

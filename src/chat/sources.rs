@@ -24,7 +24,7 @@ pub(super) fn templates(dir: &Path) -> Result<BTreeMap<String, Source>> {
     let mut paths = vec![("default".to_owned(), dir.join("chat_template.jinja"))];
     let additional = dir.join("additional_chat_templates");
     if additional.is_dir() {
-        let io = |source| Error::Io { path: additional.clone(), source };
+        let io = |error| Error::Io { path: additional.clone(), error };
         for entry in additional.read_dir().map_err(io)? {
             let path = entry.map_err(io)?.path();
             if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jinja")) {
@@ -105,7 +105,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path: path.to_owned(), source }),
+        Err(error) => Err(Error::Io { path: path.to_owned(), error }),
     }
 }
 

@@ -110,7 +110,7 @@ fn on_large_stack<T: Send>(
     let work = || work().map_err(|error| describe(name, &error));
     let thread = thread::Builder::new().stack_size(STACK);
     let done = thread::scope(|scope| Ok(thread.spawn_scoped(scope, work)?.join()));
-    let done = done.map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let done = done.map_err(|error| Error::Io { path: path.to_owned(), error })?;
     done.unwrap_or_else(|_| Err(format!("`{name}`: the template engine panicked")))
         .map_err(|reason| template_error(path, reason))
 }
@@ -119,5 +119,5 @@ fn on_large_stack<T: Send>(
 fn describe(name: &str, error: &minijinja::Error) -> String {
     let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
     let kind = error.kind().to_string();
-    format!("`{name}`{line}: {}", error.detail().unwrap_or(&kind))
+    format!("`{name}`{line}: {}", error.detail().unwrap_or(&kind).replace(['\n', '\r'], " "))
 }

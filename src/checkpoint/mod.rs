@@ -38,12 +38,12 @@ impl Checkpoint {
     pub fn open(dir: &Path) -> Result<Self> {
         let single = dir.join("model.safetensors");
         let index_path = dir.join("model.safetensors.index.json");
-        let (shards, tensors) = if index_path.is_file() {
-            index::open(&index_path)?
-        } else if single.exists() {
+        let (shards, tensors) = if single.exists() {
             let shard = WeightFile::open(&single)?;
             let tensors = header::read(&shard, 0)?;
             (vec![shard], tensors)
+        } else if index_path.is_file() {
+            index::open(&index_path)?
         } else {
             return Err(Error::NoCheckpoint { path: dir.to_owned() });
         };

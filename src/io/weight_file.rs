@@ -31,13 +31,13 @@ impl Stamp {
 
 impl WeightFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).at(path)?;
-        let metadata = file.metadata().at(path)?;
-        if !metadata.is_file() {
+        // Asked by name first: to open a pipe would wait for ever.
+        if !std::fs::metadata(path).at(path)?.is_file() {
             return Err(Error::Header { path: path.to_owned(), reason: "not a regular file".to_owned() });
         }
+        let file = File::open(path).at(path)?;
         Ok(Self {
-            stamp: Stamp::new(&metadata),
+            stamp: Stamp::new(&file.metadata().at(path)?),
             direct: direct::open(path),
             page_cache: PageCache::of(path, &file),
             path: path.to_owned(),

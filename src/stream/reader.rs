@@ -7,8 +7,10 @@ use crate::unit::Unit;
 /// Bytes of one read: large enough for any disk's rate, small enough that readers end together.
 const CHUNK: usize = 4 << 20;
 
-/// Readers at a time: what keeps an NVMe queue busy.
-const READERS: usize = 4;
+/// Readers at a time: at least what keeps an NVMe queue busy, at most what a memory file system still gains from.
+fn readers() -> usize {
+    std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(4, 16))
+}
 
 /// One piece of work: shard, offset in it, and where the bytes go.
 type Chunk<'a> = (usize, u64, &'a mut [u8]);
@@ -16,7 +18,7 @@ type Chunk<'a> = (usize, u64, &'a mut [u8]);
 /// Fills `slot` with a unit's bytes, several readers at a time, and makes sure that its files have not changed.
 pub(super) fn read_unit(checkpoint: &Checkpoint, unit: &Unit, slot: &mut [u8]) -> Result<()> {
     let mut chunks = chunks(unit, slot);
-    let readers = READERS.min(chunks.len());
+    let readers = readers().min(chunks.len());
     let read = |(shard, offset, buffer): Chunk<'_>| checkpoint.shards()[shard].read_blocks(offset, buffer);
     if readers == 1 {
         chunks.pop().map_or(Ok(()), read)?;

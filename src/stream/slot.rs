@@ -1,64 +1,74 @@
-use std::io;
+use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
 use std::sync::mpsc::Sender;
 
 use bytes::Bytes;
-use memmap2::MmapMut;
 
-/// Page-aligned memory that goes back to its ring when the last view of it is dropped.
+use crate::upload::{DeviceMemory, HostMemory};
+
+/// Something of a ring, which goes back to it when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Slot<T> {
     /// Present until the slot is dropped.
-    buffer: Option<MmapMut>,
-    home: Option<Sender<MmapMut>>,
+    content: Option<T>,
+    home: Option<Sender<T>>,
 }
 
-impl Slot {
-    /// New memory; its pages exist once they are written.
-    pub(crate) fn new(len: usize, home: Option<Sender<MmapMut>>) -> io::Result<Self> {
-        let buffer = MmapMut::map_anon(len.max(1))?;
-        // Advice: fewer page faults where the system can.
-        #[cfg(target_os = "linux")]
-        let _ = buffer.advise(memmap2::Advice::HugePage);
-        Ok(Self { buffer: Some(buffer), home })
+impl<T> Slot<T> {
+    /// Takes `content` out of the ring behind `home`, or out of none.
+    pub(crate) fn new(content: T, home: Option<Sender<T>>) -> Self {
+        Self { content: Some(content), home }
     }
 
-    /// Memory that has been home.
-    pub(crate) fn from_home(buffer: MmapMut, home: Sender<MmapMut>) -> Self {
-        Self { buffer: Some(buffer), home: Some(home) }
+    fn content(&self) -> &T {
+        self.content.as_ref().expect("a slot has its content until it is dropped")
     }
+}
 
-    /// Shares the memory, read-only from here on.
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        if let (Some(content), Some(home)) = (self.content.take(), &self.home) {
+            // A ring that is gone needs no slots.
+            let _ = home.send(content);
+        }
+    }
+}
+
+/// Host memory of one unit.
+pub(crate) type HostSlot = Slot<Box<dyn HostMemory>>;
+
+/// Device memory of one unit.
+pub(crate) type DeviceSlot = Slot<DeviceMemory>;
+
+impl HostSlot {
+    /// Shares the memory, read-only from here on; it goes home with the last view of it.
     pub(crate) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }
 
-impl Deref for Slot {
+impl Deref for HostSlot {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.buffer.as_deref().unwrap_or_default()
+        self.content()
     }
 }
 
-impl DerefMut for Slot {
+impl DerefMut for HostSlot {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.buffer.as_deref_mut().unwrap_or_default()
+        self.content.as_mut().expect("a slot has its content until it is dropped")
     }
 }
 
-impl AsRef<[u8]> for Slot {
+impl AsRef<[u8]> for HostSlot {
     fn as_ref(&self) -> &[u8] {
         self
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let (Some(buffer), Some(home)) = (self.buffer.take(), &self.home) {
-            // A ring that is gone needs no slots.
-            let _ = home.send(buffer);
-        }
+impl DeviceSlot {
+    pub(crate) fn memory(&self) -> &DeviceMemory {
+        self.content()
     }
 }

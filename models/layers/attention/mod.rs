@@ -24,7 +24,7 @@ pub trait Attention<B: Backend>: Debug + Send + Sync {
     /// of all sequences, `q` queries and `k` keys each; the planner makes room for them. By default three times all
     /// scores.
     fn scratch_len(&self, heads: usize, q: usize, k: usize) -> usize {
-        3 * heads * q * k
+        heads.saturating_mul(q).saturating_mul(k).saturating_mul(3)
     }
 }
 

@@ -33,7 +33,7 @@ impl<B: Backend> Attention<B> for Sdpa {
     }
 
     fn scratch_len(&self, heads: usize, q: usize, k: usize) -> usize {
-        3 * heads * q.min(self.query_block) * k.min(self.key_block)
+        heads.saturating_mul(3 * q.min(self.query_block) * k.min(self.key_block))
     }
 }
 
@@ -77,4 +77,52 @@ impl Sdpa {
 
 fn blocks(len: usize, block: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len).step_by(block).map(move |start| start..(start + block).min(len))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+    use crate::layers::{Eager, Mask, PAD, Positions};
+
+    /// Small blocks, so that the running softmax is rescaled and whole blocks are skipped: the same as all scores at
+    /// once, for any lengths, padding on either side, windows and grouped heads.
+    #[test]
+    fn blocks_equal_the_definition() {
+        let device = Default::default();
+        let random = |shape| Tensor::<Flex, 4>::random(shape, Distribution::Normal(0.0, 2.0), &device);
+        for queries in [1, 2, 7, 64, 129] {
+            for past in [0, 1, 13] {
+                for (left, right) in [(0, 0), (3, 0), (0, 2)] {
+                    for window in [None, Some(1), Some(5)] {
+                        let columns = past + queries;
+                        let padded = |i: usize| i < left.min(columns - 1) || i + right.min(columns - 1) >= columns;
+                        let row = (0..columns).map(|i| if padded(i) { PAD } else { i as i32 });
+                        let plain = (0..columns).map(|i| i as i32);
+                        let keys = Positions::new(2, row.chain(plain).collect());
+                        let last = (0..2).flat_map(|row| keys.row(row)[past..].to_vec()).collect();
+                        let last = Positions::new(2, last);
+                        let mask = Mask::new(&last, &keys, 0, window);
+                        let (q, k, v) =
+                            (random([2, 6, queries, 8]), random([2, 2, columns, 8]), random([2, 2, columns, 8]));
+                        let input =
+                            || AttentionInput { q: q.clone(), k: k.clone(), v: v.clone(), mask: &mask, scale: 0.35 };
+                        let seen = |row, i| last.row(row)[i] != PAD;
+                        let (want, got) =
+                            (Eager.forward(input()), Sdpa { query_block: 4, key_block: 8 }.forward(input()));
+                        // What padding attends to is nobody's business, as long as it is a number.
+                        assert!(got.clone().into_data().iter::<f32>().all(f32::is_finite));
+                        for row in 0..2 {
+                            for i in (0..queries).filter(|i| seen(row, *i)) {
+                                let at = |x: &Tensor<Flex, 4>| x.clone().narrow(0, row, 1).narrow(2, i, 1).into_data();
+                                at(&got).assert_approx_eq::<f32>(&at(&want), Tolerance::absolute(1e-5));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -75,6 +75,7 @@ impl FromStr for Device {
             Err(_) => bail!("`{index}` is not a device number; expected {}", NAMES.join(", ")),
         };
         match kind {
+            "cpu" | "flex" | "ndarray" if _index > 0 => bail!("`{name}`: there is one CPU; expected {kind}"),
             #[cfg(feature = "flex")]
             "cpu" | "flex" => Ok(Self::Flex),
             #[cfg(all(feature = "ndarray", not(feature = "flex")))]

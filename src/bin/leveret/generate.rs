@@ -15,7 +15,7 @@ pub struct Generate {
     #[arg(required_unless_present = "tokens", value_name = "PROMPT")]
     prompts: Vec<String>,
     /// Token ids instead of text, such as 1,15,27.
-    #[arg(long, value_delimiter = ',', conflicts_with = "prompts", value_name = "IDS")]
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["prompts", "chat"], value_name = "IDS")]
     tokens: Option<Vec<u32>>,
     /// Takes each prompt as a user's message and renders the checkpoint's chat template.
     #[arg(long)]

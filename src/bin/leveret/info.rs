@@ -41,7 +41,7 @@ impl Task for Info {
         let model = self.how.load::<B>(self.model.as_deref().unwrap_or("".as_ref()), device)?;
         let dims = model.dims();
         let plan = model.plan(1, 512, 512)?;
-        let resident = plan.resident.iter().filter(|resident| **resident).count();
+        let resident = plan.resident();
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let mut table = Table::new();
         table.load_style(NOTHING);
@@ -62,7 +62,7 @@ impl Task for Info {
             Budget::Min => "min".to_owned(),
             Budget::Bytes(bytes) => mib(bytes),
         };
-        row("plan", format!("{resident} of {} units resident, {} slots", plan.resident.len(), plan.slots));
+        row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.slots));
         row("", format!("{} of a budget of {budget}, for 1024 positions", mib(plan.bytes)));
         Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
     }

@@ -28,6 +28,13 @@ pub struct How {
     /// for what is free less a margin.
     #[arg(long, env = "LEVERET_RAM", default_value = "free", value_name = "SIZE")]
     pub ram: Budget,
+    /// Memory of a GPU for weights, KV cache and activations, in the same words; --ram is then what page-locked host
+    /// memory may be taken for weights that are uploaded in each pass.
+    #[arg(long, env = "LEVERET_VRAM", default_value = "free", value_name = "SIZE")]
+    pub vram: Budget,
+    /// Does not page-lock host memory: slower uploads.
+    #[arg(long, env = "LEVERET_NO_PIN")]
+    pub no_pin: bool,
     /// Dtype of hidden states and KV cache: float32, bfloat16, float16, or `auto` for what config.json says.
     #[arg(long, env = "LEVERET_DTYPE", default_value = "auto")]
     pub dtype: RunDtype,
@@ -45,6 +52,8 @@ impl How {
         let model = Model::<B>::builder(model)
             .device(device)
             .ram(self.ram)
+            .vram(self.vram)
+            .pin(!self.no_pin)
             .dtype(self.dtype)
             .attention(&self.attention)
             .transfer(self.transfer)

@@ -1,0 +1,89 @@
+use std::io;
+use std::ops::{Deref, DerefMut};
+
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{AllocationProperty, Bytes, TensorData};
+use leveret_models::Backend;
+use memmap2::MmapMut;
+
+use super::{DeviceMemory, HostMemory, Upload};
+use crate::error::Result;
+use crate::record::stored_dtype;
+use crate::stream::Arrived;
+use crate::unit::{Unit, UnitTensor};
+
+/// The portable way: host bytes become tensors as the backend makes them, on a CPU without a copy.
+pub(super) struct HostUpload<B: Backend> {
+    device: B::Device,
+}
+
+impl<B: Backend> HostUpload<B> {
+    pub(super) fn new(device: &B::Device) -> Self {
+        Self { device: device.clone() }
+    }
+}
+
+impl<B: Backend> Upload<B> for HostUpload<B> {
+    fn has_own_memory(&self) -> bool {
+        false
+    }
+
+    fn available_memory(&self) -> Result<u64> {
+        crate::memory::available()
+    }
+
+    fn host_memory(&self, len: usize) -> io::Result<Box<dyn HostMemory>> {
+        Ok(Box::new(Pages::new(len)?))
+    }
+
+    fn device_memory(&self, _len: usize) -> Result<DeviceMemory> {
+        Ok(DeviceMemory::Host)
+    }
+
+    fn copy(&self, _unit: &Unit, _from: &[u8], _to: &DeviceMemory) -> Result<()> {
+        Ok(())
+    }
+
+    /// Where the bytes are aligned and of a dtype that the backend stores, they are shared and not copied.
+    fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<B> {
+        let bytes = unit.host.slice(tensor.offset..tensor.offset + tensor.len);
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype.size());
+        let bytes = match aligned {
+            true => Bytes::from_shared(bytes, AllocationProperty::Native),
+            false => Bytes::from_bytes_vec(bytes.to_vec()),
+        };
+        let data = TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype);
+        let dtype = stored_dtype::<B>(tensor.dtype, &self.device);
+        B::float_from_data(data.convert_dtype(dtype), &self.device)
+    }
+}
+
+/// Page-aligned memory; its pages exist once they are written.
+#[derive(Debug)]
+pub(super) struct Pages(MmapMut);
+
+impl Pages {
+    pub(super) fn new(len: usize) -> io::Result<Self> {
+        let pages = MmapMut::map_anon(len.max(1))?;
+        // Advice: fewer page faults, and direct reads twice as fast, where the system can.
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(memmap2::Advice::HugePage);
+        Ok(Self(pages))
+    }
+}
+
+impl HostMemory for Pages {}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
