@@ -200,7 +200,8 @@ impl<B: Backend> Engine<B> {
     fn sizes(&self) -> Vec<UnitSize> {
         let stored = |dtype: DType| stored_dtype::<B>(dtype, &self.parts.device);
         let size = |unit: &Unit| {
-            let copied = |tensor: &&UnitTensor| !B::USES_HOST_MEMORY || stored(tensor.dtype) != tensor.dtype;
+            let in_place = B::USES_HOST_MEMORY || self.parts.upload.has_own_memory();
+            let copied = |tensor: &&UnitTensor| !in_place || stored(tensor.dtype) != tensor.dtype;
             let bytes = |tensor: &UnitTensor| tensor.len / tensor.dtype.size() * stored(tensor.dtype).size();
             let tensors: usize = unit.tensors.iter().filter(copied).map(bytes).sum();
             UnitSize { slot: unit.slot_len as u64, tensors: tensors as u64 }
