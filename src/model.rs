@@ -1,7 +1,6 @@
 //! From a directory to a model that generates: the one place where everything meets.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use burn::tensor::DType;
@@ -11,6 +10,7 @@ use serde_json::Value;
 
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
+use crate::config::Config;
 use crate::decoder;
 use crate::engine::{Engine, Parts, Rows};
 use crate::error::{AtPath, Error, Result};
@@ -21,6 +21,7 @@ use crate::options::GenerateOptions;
 use crate::plan::Plan;
 use crate::prompt::Prompt;
 use crate::record::stored_dtype;
+use crate::run_dtype::RunDtype;
 use crate::stats::Stats;
 use crate::stream::Transfer;
 use crate::tokenizer::Tokenizer;
@@ -35,40 +36,6 @@ pub struct Model<B: Backend> {
     template: Option<ChatTemplate>,
     generation: GenerationConfig,
     config_dtype: Option<String>,
-}
-
-/// The dtype of hidden states and KV cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RunDtype {
-    /// What `config.json` says (`dtype` or `torch_dtype`), else what the embedding is stored in; f32 where the
-    /// backend has neither.
-    #[default]
-    Auto,
-    /// 32-bit floats.
-    Float32,
-    /// 16-bit floats with the exponent of 32-bit ones.
-    Bfloat16,
-    /// IEEE 16-bit floats.
-    Float16,
-}
-
-impl FromStr for RunDtype {
-    type Err = Error;
-
-    /// Reads the names of config.json, and their short forms.
-    fn from_str(name: &str) -> Result<Self> {
-        match name.trim_start_matches("torch.") {
-            "auto" => Ok(Self::Auto),
-            "float32" | "f32" | "float" => Ok(Self::Float32),
-            "bfloat16" | "bf16" => Ok(Self::Bfloat16),
-            "float16" | "f16" | "half" => Ok(Self::Float16),
-            other => Err(Error::Name {
-                what: "dtype",
-                found: other.to_owned(),
-                expected: "auto, float32, bfloat16 or float16".to_owned(),
-            }),
-        }
-    }
 }
 
 /// Says how a model is loaded; made by [`Model::builder`].
@@ -148,7 +115,7 @@ impl<B: Backend> Builder<B> {
         let config = Config::parse(&config_path, &text)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let template = ChatTemplate::from_dir(&dir)?;
-        let generation = GenerationConfig::from_dir(&dir, &config.0)?;
+        let generation = GenerationConfig::from_dir(&dir, config.json())?;
 
         let checkpoint = Arc::new(Checkpoint::open(&dir)?);
         let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &self.device))?;
@@ -320,53 +287,5 @@ impl<B: Backend> Model<B> {
 impl<B: Backend> std::fmt::Debug for Model<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model").field("dir", &self.dir).field("dims", &self.dims()).finish_non_exhaustive()
-    }
-}
-
-/// The parts of a `config.json` that concern the engine and not the architecture.
-struct Config(Value);
-
-impl Config {
-    fn parse(path: &Path, text: &str) -> Result<Self> {
-        let config: Value = serde_json::from_str(text)
-            .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
-        let config = Self(config);
-        if let Some(quantization) = config.both("quantization_config").next() {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            let reason =
-                format!("quantization_config asks for `{method}`, expected none; use a checkpoint in F32, F16 or BF16");
-            return Err(Error::Unsupported { path: path.to_owned(), reason });
-        }
-        Ok(config)
-    }
-
-    /// The values of a field on the top level and in `text_config`.
-    fn both(&self, field: &str) -> impl Iterator<Item = &Value> {
-        let nested = self.0.get("text_config").and_then(|text| text.get(field));
-        [self.0.get(field), nested].into_iter().flatten().filter(|value| !value.is_null())
-    }
-
-    /// Whether either level ties the head to the embedding; `None` when neither says.
-    fn tied(&self) -> Option<bool> {
-        self.both("tie_word_embeddings").filter_map(Value::as_bool).reduce(|a, b| a || b)
-    }
-
-    fn dtype_name(&self) -> Option<&Value> {
-        self.both("dtype").chain(self.both("torch_dtype")).next()
-    }
-
-    fn dtype(&self, path: &Path) -> Result<Option<DType>> {
-        let Some(value) = self.dtype_name() else { return Ok(None) };
-        let unsupported = || Error::Unsupported {
-            path: path.to_owned(),
-            reason: format!("dtype is {value}, expected float32, bfloat16 or float16; pass --dtype"),
-        };
-        match value.as_str().and_then(|name| name.parse().ok()) {
-            Some(RunDtype::Float32) => Ok(Some(DType::F32)),
-            Some(RunDtype::Bfloat16) => Ok(Some(DType::BF16)),
-            Some(RunDtype::Float16) => Ok(Some(DType::F16)),
-            Some(RunDtype::Auto) => Ok(None),
-            None => Err(unsupported()),
-        }
     }
 }

@@ -11,7 +11,7 @@ use safetensors::{Dtype, View};
 use serde_json::json;
 
 use crate::error::{AtPath, Error, Result};
-use crate::model::RunDtype;
+use crate::run_dtype::RunDtype;
 
 /// The shape of a Llama to make up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -200,6 +200,14 @@ fn the_date_is_known() {
 }
 
 #[test]
+fn a_template_that_never_ends_is_stopped() {
+    let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}";
+    let (_dir, template) = checkpoint(&[("chat_template.jinja", endless)]);
+    let error = template.unwrap().unwrap().render(&two_turns()).unwrap_err().to_string();
+    assert!(error.contains("fuel"), "{error}");
+}
+
+#[test]
 fn a_directory_without_templates_has_none() {
     let (_dir, template) = checkpoint(&[("tokenizer_config.json", r#"{"bos_token": "<s>", "chat_template": null}"#)]);
     assert!(template.unwrap().is_none());

@@ -8,6 +8,9 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, tests};
 
 use super::{json, python};
 
+/// Instructions that a rendering may take; conversations of a thousand messages take a hundredth.
+const FUEL: u64 = 10_000_000;
+
 /// The environment in which chat templates are rendered.
 pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
@@ -19,6 +22,8 @@ pub(super) fn environment() -> Environment<'static> {
     minijinja_contrib::add_to_environment(&mut environment);
     // Errors then name the variable that is undefined.
     environment.set_debug(true);
+    // Templates come from strangers: one that never ends is stopped after some seconds.
+    environment.set_fuel(Some(FUEL));
     environment.add_filter("tojson", json::tojson);
     environment.add_filter("string", |value: &Value| python::str(value));
     environment.add_test("iterable", |value: &Value| !value.is_none() && tests::is_iterable(value));
