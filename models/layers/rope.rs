@@ -127,7 +127,9 @@ impl RopeParameters {
         if self.full_attention.is_some() || self.sliding_attention.is_some() {
             return Err(unsupported("rope_parameters", "given for each kind of layer", "the same for all layers"));
         }
-        if let Some(factor) = self.partial_rotary_factor.filter(|factor| *factor != 1.0) {
+        // Without stretching, transformers reads it for other families only.
+        let partial = self.partial_rotary_factor.filter(|_| self.rope_type() != RopeType::Default);
+        if let Some(factor) = partial.filter(|factor| *factor != 1.0) {
             return Err(unsupported("partial_rotary_factor", factor, "1"));
         }
         let positive = [("rope_theta", self.theta()), ("rope_scaling.factor", self.factor())];
