@@ -10,7 +10,7 @@ fn main() -> leveret::Result<()> {
     let options = GenerateOptions { temperature: Some(0.0), max_tokens: Some(20), ..Default::default() };
 
     let mut replies = Vec::new();
-    for ram in [Budget::Free, Budget::Bytes(14 << 20), Budget::Min] {
+    for ram in [Budget::Free, Budget::Bytes(12 << 20), Budget::Min] {
         let mut model = Model::<Flex>::builder(&dir).ram(ram).load()?;
         let (completion, stats) = model.generate(prompt, &options)?;
         println!(

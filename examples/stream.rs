@@ -21,6 +21,7 @@ fn main() -> leveret::Result<()> {
     }
     println!();
     let stats = generation.stats();
-    println!("first token after {:.3} s, then {:?} s a token", stats.ttft, stats.seconds_per_token());
+    let pace = stats.seconds_per_token().unwrap_or_default();
+    println!("first token after {:.4} s, then {pace:.4} s a token", stats.ttft);
     Ok(())
 }

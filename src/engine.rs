@@ -222,9 +222,10 @@ impl<B: Backend> Engine<B> {
         // While a layer appends more than its window, its old buffers and its new ones exist.
         let capacities = (0..dims.num_layers).map(capacity).sum::<u128>() + wide(columns.min(seq));
         let kv_cache = (2 * head).saturating_mul(wide(self.parts.dtype.size())).saturating_mul(capacities);
-        // The widest moments of a layer, in f32: three tensors of the MLP, or queries, keys and values twice over.
+        // The widest moments of a layer, in f32: the MLP's tensors with what kernels make of them, or queries, keys and
+        // values; beside them hidden states, normed, widened and summed.
         let heads = (wide(dims.num_heads) + 2 * wide(dims.num_kv_heads)) * wide(dims.head_dim);
-        let widest = (3 * wide(dims.intermediate_size)).max(3 * heads) + 4 * wide(dims.hidden_size);
+        let widest = (5 * wide(dims.intermediate_size)).max(4 * heads) + 6 * wide(dims.hidden_size);
         let scores = wide(self.parts.attention.scratch_len(batch.saturating_mul(dims.num_heads), seq, columns));
         // Keys and values of one layer, where an implementation widens them.
         let widened = (2 * head).saturating_mul(wide(columns));
@@ -367,7 +368,9 @@ impl<B: Backend> Engine<B> {
         Ok(Running { module, _memory: upload.has_own_memory().then_some(arrived) })
     }
 
-    /// Gathers the tokens' rows of the embedding from the file: `[batch, seq, hidden_size]`, zeros for padding.
+    /// Gathers the tokens' rows of the embedding from the file: `[batch, seq, hidden_size]`.
+    ///
+    /// Padding gets the row of the sequence's first token: numbers of the usual size, which nobody sees.
     fn embed(&self, tokens: &[Vec<u32>], positions: &Positions) -> Result<Tensor<B, 3>> {
         let (entry, dtype) = (&self.parts.units.embedding, self.parts.units.embedding_dtype);
         let hidden_size = self.dims().hidden_size;
@@ -376,7 +379,8 @@ impl<B: Backend> Engine<B> {
         let mut bytes = vec![0; tokens.len() * width * row];
         let mut seen = HashMap::new();
         for (tokens, line) in tokens.iter().zip(bytes.chunks_mut(width * row)) {
-            for (id, place) in tokens.iter().zip(line.chunks_mut(row).skip(width - tokens.len())) {
+            let padding = std::iter::repeat_n(&tokens[0], width - tokens.len());
+            for (id, place) in padding.chain(tokens).zip(line.chunks_mut(row)) {
                 let known: &mut Vec<u8> = seen.entry(*id).or_default();
                 if known.is_empty() {
                     known.resize(row, 0);

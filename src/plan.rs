@@ -139,6 +139,8 @@ impl Plan {
         };
         let streamed = units.iter().zip(&tiers).filter(|(_, tier)| **tier == Tier::Disk);
         let passing = streamed.map(|(unit, _)| unit.tensors).max().unwrap_or(0);
+        // Backends that copy weights to make tensors of them copy them once more to multiply.
+        let passing = passing + units.iter().map(|unit| unit.tensors).max().unwrap_or(0);
         let resident: u64 = kept.iter().map(|unit| units[*unit].resident()).sum();
         let bytes = fixed.saturating_add(resident + passing + slots as u64 * slot_len);
         Self { tiers, slots, slot_len, bytes, host_slots: slots, host_bytes: 0 }

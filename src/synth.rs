@@ -54,6 +54,17 @@ impl Synth {
 
     /// Writes `config.json`, the shards, one for each layer, and their index into `dir`; bytes follow from `seed`.
     pub fn write(&self, dir: &Path, seed: u64) -> Result<()> {
+        let unusable = |reason: &str| Err(Error::Unsupported { path: dir.to_owned(), reason: reason.to_owned() });
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if self.num_hidden_layers == 0 || self.num_hidden_layers > 10_000 || self.vocab_size == 0 {
+            return unusable("a model has 1 to 10000 layers and a vocabulary");
+        }
+        if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) || !self.hidden_size.is_multiple_of(heads) {
+            return unusable("heads divide the hidden size, and key heads the heads");
+        }
+        if dir.join("config.json").exists() {
+            return unusable("there is a checkpoint already; choose another directory");
+        }
         std::fs::create_dir_all(dir).at(dir)?;
         let mut shards = vec![self.outer()];
         shards.extend((0..self.num_hidden_layers).map(|index| self.layer(index)));

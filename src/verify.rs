@@ -63,6 +63,9 @@ impl<B: Backend> Model<B> {
     pub fn verify(&mut self, reference: &Path) -> Result<Report> {
         let reference = Reference::read(reference)?;
         let prompt = reference.rows("prompt")?.ok_or_else(|| reference.missing("prompt"))?;
+        if prompt.len() != 1 {
+            return Err(reference.missing("prompt of one sequence"));
+        }
         let logits = self.logits(&prompt.concat(), &[])?;
         Ok(Report {
             prompt: Verdict::new(&logits, reference.floats("logits")?),
@@ -98,6 +101,9 @@ impl<B: Backend> Model<B> {
 impl Verdict {
     fn new(got: &[Vec<f32>], want: &[f32]) -> Self {
         let width = want.len() / got.len().max(1);
+        if width * got.len() != want.len() {
+            return Self { max_abs_diff: f32::INFINITY, min_cosine: -1.0, same_argmax: 0.0 };
+        }
         let argmax = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
         let mut verdict = Self { max_abs_diff: 0.0, min_cosine: 1.0, same_argmax: 0.0 };
         for (got, want) in got.iter().zip(want.chunks(width.max(1))) {
@@ -162,7 +168,7 @@ impl<'a> Reference<'a> {
     }
 
     fn missing(&self, tensor: &str) -> Error {
-        let hint = "make the file with tests/fixtures/make.py".to_owned();
+        let hint = "expected I64 ids and F32 logits, as tests/fixtures/make.py writes them".to_owned();
         Error::MissingTensor { path: self.path.to_owned(), tensor: tensor.to_owned(), hint }
     }
 
@@ -181,9 +187,9 @@ impl<'a> Reference<'a> {
     fn masked(&self, name: &str, mask: &str) -> Result<Option<Vec<Vec<u32>>>> {
         let Some(ids) = self.ints.get(name) else { return Ok(None) };
         let mask = self.ints.get(mask).ok_or_else(|| self.missing(mask))?;
-        let row = |(ids, mask): (&[i64], &[i64])| {
-            ids.iter().zip(mask).filter(|(_, seen)| **seen == 1).map(|(id, _)| *id as u32).collect()
-        };
-        Ok(Some(ids.rows().zip(mask.rows()).map(row).collect()))
+        let id = |(id, _): (&i64, &i64)| u32::try_from(*id).map_err(|_| self.missing(name));
+        let row =
+            |(ids, mask): (&[i64], &[i64])| ids.iter().zip(mask).filter(|(_, seen)| **seen == 1).map(id).collect();
+        ids.rows().zip(mask.rows()).map(row).collect::<Result<_>>().map(Some)
     }
 }

@@ -51,3 +51,18 @@ fn pad_equal_to_eos_needs_no_care() {
         assert_eq!(model.generate(prompt, &greedy(8)).unwrap().0, together);
     }
 }
+
+/// Padding is computed with numbers like any other: even a norm without epsilon has something to divide by.
+#[test]
+fn padding_is_harmless_without_epsilon() {
+    let dir = crate::support::copy_of(&fixture("llama"));
+    let path = dir.path().join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("\"rms_norm_eps\": 0.01", "\"rms_norm_eps\": 0.0")).unwrap();
+    let mut model = load(dir.path());
+    let prompts: Vec<Vec<u32>> = vec![vec![5], (1..30).collect()];
+    let (batch, _) = model.generate_batch(prompts.clone(), &greedy(6)).unwrap();
+    for (prompt, together) in prompts.into_iter().zip(batch) {
+        assert_eq!(model.generate(prompt, &greedy(6)).unwrap().0, together);
+    }
+}

@@ -92,3 +92,24 @@ fn no_tokens_asked_for_no_tokens_given() {
     let (completion, _) = load(&demo()).generate(PROMPT, &greedy(0)).unwrap();
     assert!(completion.tokens.is_empty() && completion.text.is_empty());
 }
+
+/// The most that penalties may do leaves a token to take.
+#[test]
+fn extreme_penalties_are_refused_or_survived() {
+    let mut model = load(&demo());
+    for penalty in [-100.0, 100.0] {
+        let options = GenerateOptions {
+            temperature: Some(1.0),
+            presence_penalty: Some(penalty),
+            frequency_penalty: Some(penalty),
+            repetition_penalty: Some(if penalty < 0.0 { 0.01 } else { 100.0 }),
+            ..greedy(8)
+        };
+        assert_eq!(model.generate(PROMPT, &options).unwrap().0.tokens.len(), 8);
+    }
+    for penalty in [1e-38, f32::INFINITY, f32::NAN, -1.0] {
+        let options = GenerateOptions { repetition_penalty: Some(penalty), ..greedy(8) };
+        let error = model.generate(PROMPT, &options).unwrap_err().to_string();
+        assert!(error.contains("expected from 0.01 to 100"), "{error}");
+    }
+}

@@ -100,7 +100,9 @@ impl RopeParameters {
         let stretched = |length: usize| (length as f64 * self.factor()) as usize;
         let positions = match self.rope_type() {
             RopeType::Default | RopeType::Llama3 => self.max_position_embeddings,
-            RopeType::Linear | RopeType::Dynamic => stretched(self.max_position_embeddings),
+            RopeType::Linear | RopeType::Dynamic => {
+                stretched(self.max_position_embeddings).max(self.max_position_embeddings)
+            }
             RopeType::Yarn => self.max_position_embeddings.max(stretched(self.original())),
         };
         positions.min(i32::MAX as usize)
@@ -131,6 +133,9 @@ impl RopeParameters {
         let partial = self.partial_rotary_factor.filter(|_| self.rope_type() != RopeType::Default);
         if let Some(factor) = partial.filter(|factor| *factor != 1.0) {
             return Err(unsupported("partial_rotary_factor", factor, "1"));
+        }
+        if self.original_max_position_embeddings == Some(0) {
+            return Err(unsupported("original_max_position_embeddings", 0, "a positive number"));
         }
         let positive = [("rope_theta", self.theta()), ("rope_scaling.factor", self.factor())];
         match positive.into_iter().find(|(_, value)| !value.is_finite() || *value <= 0.0) {

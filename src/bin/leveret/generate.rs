@@ -151,7 +151,8 @@ impl Task for Generate {
             }
         }
         if !self.quiet && !self.json {
-            eprintln!("{}", summary(&completions, &stats));
+            // Numbers for those who read them.
+            let _ = writeln!(std::io::stderr(), "{}", summary(&completions, &stats));
         }
         Ok(())
     }
@@ -196,7 +197,7 @@ fn summary(completions: &[Completion], stats: &Stats) -> String {
         stats.ttft,
         stats.resident_units,
         stats.units,
-        stats.planned_bytes as f64 / f64::from(1 << 20),
+        (stats.planned_bytes as f64 / f64::from(1 << 20) * 10.0).ceil() / 10.0,
         dim.1
     )
 }

@@ -40,7 +40,8 @@ impl Task for Info {
     fn run<B: Backend>(self, device: B::Device) -> Result<()> {
         let model = self.how.load::<B>(self.model.as_deref().unwrap_or("".as_ref()), device)?;
         let dims = model.dims();
-        let plan = model.plan(1, 512, 512)?;
+        let prompt = (dims.max_positions / 2).min(512);
+        let plan = model.plan(1, prompt, prompt)?;
         let resident = plan.resident();
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let mut table = Table::new();
@@ -63,7 +64,7 @@ impl Task for Info {
             Budget::Bytes(bytes) => mib(bytes),
         };
         row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.slots));
-        row("", format!("{} of a budget of {budget}, for 1024 positions", mib(plan.bytes)));
+        row("", format!("{} of a budget of {budget}, for {} positions", mib(plan.bytes), 2 * prompt));
         Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
     }
 }

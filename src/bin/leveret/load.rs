@@ -1,5 +1,6 @@
 //! How a model is loaded: the flags that several commands share.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -59,7 +60,8 @@ impl How {
             .transfer(self.transfer)
             .load()?;
         if self.dtype == RunDtype::Float16 && model.config_dtype() == Some("bfloat16") {
-            eprintln!("warning: this model was made in bfloat16; in float16 large values overflow");
+            let warning = "warning: this model was made in bfloat16; in float16 large values overflow";
+            let _ = writeln!(std::io::stderr(), "{warning}");
         }
         Ok(model)
     }

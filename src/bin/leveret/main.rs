@@ -7,6 +7,7 @@ mod load;
 mod synth;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
         // The reader of our output has gone, as `head` does: nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // One line, whatever a checkpoint has put into it; nobody may be left to read it.
+            let text = format!("{error:#}").replace(char::is_control, " ");
+            let _ = writeln!(std::io::stderr(), "error: {text}");
             ExitCode::FAILURE
         }
     }

@@ -3,12 +3,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use leveret::{Backend, Verdict};
+use leveret::{Backend, RunDtype, Verdict};
 
 use crate::device::Task;
 use crate::load::How;
 
-/// Compares a model's logits and tokens with those of another implementation.
+/// Compares a model's logits and tokens with those of another implementation, in float32 unless --dtype says otherwise.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Directory of the checkpoint.
@@ -27,7 +27,11 @@ pub struct Verify {
 }
 
 impl Verify {
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
+        // References are in f32: a comparison in less says something about the dtype and not about the model.
+        if self.how.dtype == RunDtype::Auto {
+            self.how.dtype = RunDtype::Float32;
+        }
         self.how.device.run(self)
     }
 }
@@ -47,9 +51,11 @@ impl Task for Verify {
                 writeln!(out, "{name}:  {}, {tokens}", describe(&reply.logits))?;
             }
         }
-        match report.agrees(self.tolerance) {
-            true => Ok(()),
-            false => bail!("{}: the answers differ by more than {:e}", reference.display(), self.tolerance),
+        let tokens = [report.greedy, report.batch].iter().flatten().all(|reply| reply.same_tokens);
+        match (report.agrees(self.tolerance), tokens) {
+            (true, _) => Ok(()),
+            (false, true) => bail!("{}: logits differ by more than {:e}", reference.display(), self.tolerance),
+            (false, false) => bail!("{}: tokens differ", reference.display()),
         }
     }
 }
