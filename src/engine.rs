@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
-use leveret_models::layers::{Attention, Head, KvCache, Positions, Rope, Step};
+use leveret_models::layers::{Attention, Head, Positions, Rope, Step};
 use leveret_models::{Backend, DecoderLayer, Dims};
 
 use crate::cache::Cache;
@@ -14,11 +14,11 @@ use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
 use crate::error::{AtPath, Error, Least, Result};
 use crate::memory::Limit;
-use crate::plan::{Needs, Plan, Tier, UnitSize};
+use crate::plan::{Needs, Plan, Tier};
 use crate::record::{Record, stored_dtype};
 use crate::stats::PassStats;
 use crate::stream::{Arrived, HostTier, Order, Source, Stream, Transfer};
-use crate::unit::{Unit, UnitKind, UnitTensor, Units};
+use crate::unit::{Unit, UnitKind, Units};
 use crate::upload::Upload;
 
 /// What an engine is made of.
@@ -110,11 +110,11 @@ impl<B: Backend> Engine<B> {
 
     /// The plan for `batch` sequences of `prompt` tokens and `max_tokens` more.
     pub(crate) fn plan_for(&self, batch: usize, prompt: usize, max_tokens: usize) -> Result<Plan> {
-        self.plan_of(self.needs(batch, prompt, prompt.saturating_add(max_tokens), Rows::Last))
+        self.plan_of(self.parts.needs(batch, prompt, prompt.saturating_add(max_tokens), Rows::Last))
     }
 
     fn plan_of(&self, needs: Needs) -> Result<Plan> {
-        let sizes = self.sizes();
+        let sizes = self.parts.sizes(&self.units);
         let plan = Plan::new(&sizes, needs, self.parts.budget.bytes)?;
         if plan.bytes > self.parts.budget.available {
             let least = Least { slot: plan.slot_len, kv_cache: needs.kv_cache, activations: needs.activations };
@@ -136,7 +136,7 @@ impl<B: Backend> Engine<B> {
             let (requested, prompt, max_tokens) = (columns, seq, columns - seq);
             return Err(Error::TooLong { requested, prompt, max_tokens, max_positions });
         }
-        let plan = self.plan_of(self.needs(batch, seq, columns, rows))?;
+        let plan = self.plan_of(self.parts.needs(batch, seq, columns, rows))?;
         self.adopt(plan)?;
         Ok(Cache::new(self.parts.decoder.as_ref(), batch, columns))
     }
@@ -195,49 +195,6 @@ impl<B: Backend> Engine<B> {
         }
         self.plan = Some(plan);
         Ok(())
-    }
-
-    fn sizes(&self) -> Vec<UnitSize> {
-        let stored = |dtype: DType| stored_dtype::<B>(dtype, &self.parts.device);
-        let size = |unit: &Unit| {
-            let in_place = B::USES_HOST_MEMORY || self.parts.upload.has_own_memory();
-            let copied = |tensor: &&UnitTensor| !in_place || stored(tensor.dtype) != tensor.dtype;
-            let bytes = |tensor: &UnitTensor| tensor.len / tensor.dtype.size() * stored(tensor.dtype).size();
-            let tensors: usize = unit.tensors.iter().filter(copied).map(bytes).sum();
-            UnitSize { slot: unit.slot_len as u64, tensors: tensors as u64 }
-        };
-        self.units.iter().map(size).collect()
-    }
-
-    /// Memory beside weights for `batch` sequences of up to `columns` tokens, `seq` of them in the longest pass.
-    fn needs(&self, batch: usize, seq: usize, columns: usize, rows: Rows) -> Needs {
-        // In 128 bits and cut at the end: any config and any request can be asked about.
-        let wide = |number: usize| number as u128;
-        let dims = self.dims();
-        let head = wide(batch) * wide(dims.num_kv_heads) * wide(dims.head_dim);
-        let capacity = |layer| {
-            let window = self.parts.decoder.sliding_window(layer);
-            wide(KvCache::<B>::capacity_for(columns, columns, window))
-        };
-        // While a layer appends more than its window, its old buffers and its new ones exist.
-        let capacities = (0..dims.num_layers).map(capacity).sum::<u128>() + wide(columns.min(seq));
-        let kv_cache = (2 * head).saturating_mul(wide(self.parts.dtype.size())).saturating_mul(capacities);
-        // The widest moments of a layer, in f32: the MLP's tensors with what kernels make of them, or queries, keys and
-        // values; beside them hidden states, normed, widened and summed.
-        let heads = (wide(dims.num_heads) + 2 * wide(dims.num_kv_heads)) * wide(dims.head_dim);
-        let widest = (5 * wide(dims.intermediate_size)).max(4 * heads) + 6 * wide(dims.hidden_size);
-        let scores = wide(self.parts.attention.scratch_len(batch.saturating_mul(dims.num_heads), seq, columns));
-        // Keys and values of one layer, where an implementation widens them.
-        let widened = (2 * head).saturating_mul(wide(columns));
-        let positions = wide(batch) * wide(seq);
-        let logits = wide(dims.vocab_size).saturating_mul(match rows {
-            Rows::Last => 2 * wide(batch),
-            Rows::All => 4 * positions,
-        });
-        let numbers = positions.saturating_mul(widest).saturating_add(scores).saturating_add(widened);
-        let activations = numbers.saturating_add(logits).saturating_mul(4).saturating_add(KERNEL_SCRATCH);
-        let cut = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX).min(u64::MAX / 4);
-        Needs { kv_cache: cut(kv_cache), activations: cut(activations) }
     }
 
     /// One trip through all units.
@@ -405,6 +362,3 @@ impl<B: Backend> Engine<B> {
         }
     }
 }
-
-/// What kernels widen weights into, and what they widen inputs into.
-const KERNEL_SCRATCH: u128 = 8 << 20;

@@ -12,6 +12,7 @@ mod generation_config;
 mod io;
 mod memory;
 mod model;
+mod needs;
 mod options;
 mod plan;
 mod prompt;
