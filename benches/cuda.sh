@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# How near uploads come to the link's rate, on a machine with an NVIDIA GPU; writes one JSON object.
+# How near streaming comes to the limits of a machine with an NVIDIA GPU; writes one JSON object.
 #
 #   cargo build --release --features cuda
-#   CUDA_PATH=/usr/local/cuda benches/cuda.sh [LAYERS] > benches/results/cuda.json
+#   CUDA_PATH=/usr/local/cuda benches/cuda.sh [LAYERS] [peers] > benches/results/cuda.json
 #
-# Weights of Llama-3.1-8B's shapes (8 layers unless LAYERS says otherwise, vocabulary 32,000) go to /dev/shm.
+# Weights of Llama-3.1-8B's shapes (32 layers unless LAYERS says otherwise: 16 GB) go to /dev/shm, and to DISK (default
+# /var/tmp/leveret-bench) if it has room. `peers` also runs benches/peers.py on them: AirLLM and accelerate.
 set -euo pipefail
 export LEVERET="${LEVERET:-$(dirname "$0")/../target/release/leveret}"
-exec python3 "$(dirname "$0")/cuda.py" "${1:-8}"
+exec python3 "$(dirname "$0")/cuda.py" "${1:-32}" "${@:2}"

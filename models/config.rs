@@ -43,7 +43,7 @@ pub enum ConfigError {
 }
 
 /// The activation function of an MLP (`hidden_act`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x · sigmoid(x)`.

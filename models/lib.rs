@@ -10,6 +10,7 @@ mod kernels;
 pub mod layers;
 mod llama;
 mod mistral;
+mod portable;
 mod qwen2;
 mod qwen3;
 pub mod registry;

@@ -48,11 +48,17 @@ pub enum Error {
     Changed { path: PathBuf },
     #[error("the device fails: {reason}; check it with nvidia-smi, or run with --device cpu")]
     Device { reason: String },
+    #[error("no device is given to run on; give at least one")]
+    NoDevices,
+    #[error("{what} was not found; {next}")]
+    NoCuda { what: &'static str, next: &'static str },
     #[error("the thread that reads weights stopped without a reason; load the model again")]
     ReaderStopped,
 
     #[error("a budget of {} is too small: {}", human(*budget), least.explanation())]
     Budget { budget: u64, least: Least },
+    #[error("a budget of {} of host memory is too small: the least is {}; raise it (--ram)", human(*budget), human(*least))]
+    HostBudget { budget: u64, least: u64 },
     #[error("cannot tell how much memory is free: {reason}; say how much may be used (--ram 4GiB)")]
     FreeMemory { reason: String },
     #[error("`{text}` is not a size; write bytes, `512MiB`, `4GiB`, `2GB` or `min`")]

@@ -6,7 +6,7 @@ use leveret_models::Backend;
 use serde::Serialize;
 
 use crate::cache::Cache;
-use crate::engine::{Engine, Rows};
+use crate::engine::{Engine, Request, Rows};
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
 use crate::options::GenerateOptions;
@@ -108,7 +108,8 @@ impl<'a, B: Backend> Generation<'a, B> {
             })
         };
         let sequences = prompts.iter().map(sequence).collect::<Result<_>>()?;
-        let cache = engine.begin(prompts.len(), prompt, prompt + max_tokens, Rows::Last)?;
+        let (batch, columns) = (prompts.len(), prompt + max_tokens);
+        let cache = engine.begin(Request { batch, seq: prompt, columns, rows: Rows::Last })?;
         Ok(Self {
             engine,
             cache,
@@ -143,7 +144,8 @@ impl<'a, B: Backend> Generation<'a, B> {
 
     /// One pass, and a token for every sequence that goes on.
     fn step(&mut self) -> Result<()> {
-        let (logits, pass) = self.engine.forward(&self.input, &mut self.cache, Rows::Last)?;
+        let (logits, mut pass) = self.engine.forward(&self.input, &mut self.cache, Rows::Last)?;
+        let started = Instant::now();
         let mut ready = Vec::new();
         for (index, (sequence, logits)) in self.sequences.iter_mut().zip(logits.rows()).enumerate() {
             if sequence.finished {
@@ -156,6 +158,8 @@ impl<'a, B: Backend> Generation<'a, B> {
         }
         ready.reverse();
         self.ready = ready;
+        pass.sample_seconds = started.elapsed().as_secs_f64();
+        pass.seconds += pass.sample_seconds;
         self.note(pass);
         Ok(())
     }
@@ -170,8 +174,10 @@ impl<'a, B: Backend> Generation<'a, B> {
         if let Some(plan) = self.engine.plan() {
             self.stats.units = plan.tiers.len();
             self.stats.resident_units = plan.resident();
-            self.stats.planned_bytes = plan.bytes;
+            self.stats.planned_bytes = plan.bytes();
         }
+        self.stats.layers = self.engine.dims().num_layers;
+        self.stats.peak_device_bytes = self.engine.peak_memory();
     }
 }
 

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod bench;
 mod cache;
 mod chat;
 mod checkpoint;
 mod config;
 mod decoder;
+mod doctor;
 mod engine;
 mod error;
 mod generate;
@@ -28,8 +30,10 @@ mod unit;
 mod upload;
 mod verify;
 
+pub use bench::{Bench, BenchOptions, Pace};
 pub use chat::{ChatTemplate, Conversation, Message};
 pub use checkpoint::Checkpoint;
+pub use doctor::{Finding, Mark, doctor};
 pub use error::{Error, Least, Result};
 pub use generate::{Completion, FinishReason, Generation, Token};
 pub use leveret_models as models;
@@ -37,7 +41,7 @@ pub use leveret_models::Backend;
 pub use memory::{Budget, peak_memory};
 pub use model::{Builder, Model};
 pub use options::GenerateOptions;
-pub use plan::{Needs, Plan, Tier, UnitSize};
+pub use plan::{Bottleneck, DeviceBudget, DevicePlan, DeviceRates, Plan, Prediction, Rates, Tier, UnitSize};
 pub use prompt::Prompt;
 pub use run_dtype::RunDtype;
 pub use sampler::Sampling;
@@ -45,4 +49,6 @@ pub use stats::{PassStats, Stats};
 pub use stream::Transfer;
 pub use synth::Synth;
 pub use tokenizer::Tokenizer;
+#[cfg(feature = "cuda")]
+pub use upload::check_cuda;
 pub use verify::{Reply, Report, Verdict};

@@ -50,7 +50,7 @@ impl FromStr for Budget {
 }
 
 /// A budget in bytes, as far as there is memory for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Limit {
     /// What may be taken; the least that runs if none.
     pub(crate) bytes: Option<u64>,
@@ -67,6 +67,12 @@ impl Limit {
             Budget::Bytes(bytes) => Some(bytes.min(available)),
         };
         Self { bytes, available }
+    }
+
+    /// The part of one of so many.
+    pub(crate) fn shared_by(self, count: usize) -> Self {
+        let part = |bytes: u64| bytes / count.max(1) as u64;
+        Self { bytes: self.bytes.map(part), available: part(self.available) }
     }
 }
 

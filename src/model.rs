@@ -12,13 +12,13 @@ use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::decoder;
-use crate::engine::{Engine, Parts, Rows};
+use crate::engine::{Engine, Parts, Request, Rows, Stage};
 use crate::error::{AtPath, Error, Result};
 use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
 use crate::memory::{self, Budget, Limit};
 use crate::options::GenerateOptions;
-use crate::plan::Plan;
+use crate::plan::{Plan, Prediction, Rates};
 use crate::prompt::Prompt;
 use crate::record::stored_dtype;
 use crate::run_dtype::RunDtype;
@@ -26,7 +26,7 @@ use crate::stats::Stats;
 use crate::stream::Transfer;
 use crate::tokenizer::Tokenizer;
 use crate::unit::Units;
-use crate::upload::{self, Upload};
+use crate::upload::{self, Shared};
 
 /// A language model on one backend, its weights resident or streamed as the budget decides.
 pub struct Model<B: Backend> {
@@ -43,19 +43,27 @@ pub struct Model<B: Backend> {
 #[must_use = "a builder does nothing until it loads"]
 pub struct Builder<B: Backend> {
     path: PathBuf,
-    device: B::Device,
+    devices: Vec<B::Device>,
     dtype: RunDtype,
     ram: Budget,
     vram: Budget,
     pin: bool,
     transfer: Transfer,
+    profile: bool,
     attention: Result<Box<dyn Attention<B>>>,
 }
 
 impl<B: Backend> Builder<B> {
     /// The device to run on; the backend's default otherwise.
-    pub fn device(mut self, device: B::Device) -> Self {
-        self.device = device;
+    pub fn device(self, device: B::Device) -> Self {
+        self.devices([device])
+    }
+
+    /// Several devices of one host to run on, each with a part of the layers, a stream and a budget of its own.
+    ///
+    /// `vram` is for each of them, `ram` for all together.
+    pub fn devices(mut self, devices: impl IntoIterator<Item = B::Device>) -> Self {
+        self.devices = devices.into_iter().collect();
         self
     }
 
@@ -90,7 +98,13 @@ impl<B: Backend> Builder<B> {
         self
     }
 
-    /// A built-in attention implementation by name: `auto`, `eager` or `sdpa`.
+    /// Waits for the device after every unit, so that times can be told apart; a pass takes a little longer.
+    pub fn profile(mut self, profile: bool) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// A built-in attention implementation by name, one of [`attention::NAMES`].
     pub fn attention(mut self, name: &str) -> Self {
         self.attention = attention::by_name(name).ok_or_else(|| Error::Name {
             what: "attention implementation",
@@ -108,6 +122,12 @@ impl<B: Backend> Builder<B> {
 
     /// Reads configs and headers, checks every tensor's name, shape and dtype, and reads no weights yet.
     pub fn load(self) -> Result<Model<B>> {
+        let pin = self.pin;
+        self.load_by(&|device| upload::to::<B>(device, pin))
+    }
+
+    /// The same, with weights that reach the devices by given ways.
+    pub(crate) fn load_by(self, upload: &dyn Fn(&B::Device) -> Result<Shared<B>>) -> Result<Model<B>> {
         let dir = self.path;
         let config_path = dir.join("config.json");
         let text = std::fs::read_to_string(&config_path).at(&config_path)?;
@@ -118,32 +138,37 @@ impl<B: Backend> Builder<B> {
         let generation = GenerationConfig::from_dir(&dir, config.json())?;
 
         let checkpoint = Arc::new(Checkpoint::open(&dir)?);
-        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &self.device))?;
+        // Asked before anything is made on a device: where something is missing, a backend may panic.
+        let first = self.devices.first().cloned().ok_or(Error::NoDevices)?;
+        let ram = Limit::new(self.ram, memory::available()?).shared_by(self.devices.len());
+        let stage = |device: B::Device| {
+            let upload = upload(&device)?;
+            Ok(match upload.has_own_memory() {
+                true => {
+                    let vram = Limit::new(self.vram, upload.available_memory()?);
+                    Stage::new(device, upload, vram, ram)
+                }
+                false => Stage::new(device, upload, ram, Limit::default()),
+            })
+        };
+        let stages = self.devices.into_iter().map(stage).collect::<Result<_>>()?;
+
+        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &first))?;
         let dtype = match self.dtype {
             RunDtype::Auto => config.dtype(&config_path)?.unwrap_or(units.embedding_dtype),
             RunDtype::Float32 => DType::F32,
             RunDtype::Bfloat16 => DType::BF16,
             RunDtype::Float16 => DType::F16,
         };
-        let upload: Arc<dyn Upload<B>> = upload::to::<B>(&self.device, self.pin)?.into();
-        let (budget, host_budget) = match upload.has_own_memory() {
-            true => (self.vram, self.ram),
-            false => (self.ram, Budget::Min),
-        };
-        let budget = Limit::new(budget, upload.available_memory()?);
-        let host_budget = Limit::new(host_budget, memory::available()?);
-        let engine = Engine::new(Parts {
+        let parts = Parts {
             decoder,
             checkpoint,
-            units,
             attention: self.attention?,
-            dtype: stored_dtype::<B>(dtype, &self.device),
-            device: self.device,
-            budget,
-            host_budget,
+            dtype: stored_dtype::<B>(dtype, &first),
             transfer: self.transfer,
-            upload,
-        });
+            profile: self.profile,
+        };
+        let engine = Engine::new(parts, units, stages)?;
         let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
         Ok(Model { dir, engine, tokenizer, template, generation, config_dtype })
     }
@@ -159,19 +184,36 @@ impl<B: Backend> Model<B> {
     pub fn builder(path: impl AsRef<Path>) -> Builder<B> {
         Builder {
             path: path.as_ref().to_owned(),
-            device: B::Device::default(),
+            devices: vec![B::Device::default()],
             dtype: RunDtype::default(),
             ram: Budget::default(),
             vram: Budget::default(),
             pin: true,
             transfer: Transfer::default(),
+            profile: false,
             attention: Ok(Box::new(leveret_models::layers::Sdpa::default())),
         }
     }
 
     /// How the model would run `batch` sequences of `prompt` tokens and `max_tokens` more.
     pub fn plan(&self, batch: usize, prompt: usize, max_tokens: usize) -> Result<Plan> {
-        self.engine.plan_for(batch, prompt, max_tokens)
+        let columns = prompt.saturating_add(max_tokens);
+        self.engine.plan_for(Request { batch, seq: prompt, columns, rows: Rows::Last })
+    }
+
+    /// Measures what this machine can do with this model, in a few seconds: reading, uploading and computing.
+    pub fn measure(&mut self) -> Result<Rates> {
+        self.engine.measure()
+    }
+
+    /// How long a pass over one token takes by a plan of this model, on a machine of these rates.
+    pub fn predict(&self, plan: &Plan, rates: &Rates) -> Prediction {
+        plan.predict(&self.engine.sizes(Request::one_token()), rates)
+    }
+
+    /// The names of the units, in the order of a plan.
+    pub fn units(&self) -> Vec<String> {
+        self.engine.units().iter().map(|unit| unit.kind.to_string()).collect()
     }
 
     /// Bytes of all tensors of the checkpoint.
@@ -249,7 +291,8 @@ impl<B: Backend> Model<B> {
     pub fn logits(&mut self, tokens: &[u32], passes: &[usize]) -> Result<Vec<Vec<f32>>> {
         let left = tokens.len().saturating_sub(passes.iter().sum());
         let longest = passes.iter().copied().chain([left]).max().unwrap_or(0).min(tokens.len());
-        let mut cache = self.engine.begin(1, longest, tokens.len(), Rows::All)?;
+        let request = Request { batch: 1, seq: longest, columns: tokens.len(), rows: Rows::All };
+        let mut cache = self.engine.begin(request)?;
         let mut rest = tokens;
         let mut logits = Vec::new();
         for take in passes.iter().copied().chain([usize::MAX]) {
@@ -272,7 +315,8 @@ impl<B: Backend> Model<B> {
     pub(crate) fn forced_logits(&mut self, prompts: Vec<Vec<u32>>, replies: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let steps = replies.first().map_or(0, Vec::len);
-        let mut cache = self.engine.begin(prompts.len(), longest, longest + steps, Rows::Last)?;
+        let request = Request { batch: prompts.len(), seq: longest, columns: longest + steps, rows: Rows::Last };
+        let mut cache = self.engine.begin(request)?;
         let mut logits = vec![Vec::new(); prompts.len()];
         let mut input = prompts;
         for step in 0..steps {

@@ -7,6 +7,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use rayon::prelude::*;
 use safetensors::{Dtype, View};
 use serde_json::json;
 
@@ -68,18 +69,21 @@ impl Synth {
         std::fs::create_dir_all(dir).at(dir)?;
         let mut shards = vec![self.outer()];
         shards.extend((0..self.num_hidden_layers).map(|index| self.layer(index)));
-        let mut weight_map = BTreeMap::new();
-        for (index, tensors) in shards.into_iter().enumerate() {
-            let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, self.num_hidden_layers + 1);
-            let path = dir.join(&name);
-            let views = tensors.into_iter().enumerate().map(|(i, (tensor, shape))| {
-                weight_map.insert(tensor.clone(), name.clone());
-                (tensor, Random { dtype: self.dtype, shape, seed: seed ^ ((index << 8 | i) as u64) })
-            });
-            let views: Vec<_> = views.collect();
+        let name = |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, self.num_hidden_layers + 1);
+        shards.par_iter().enumerate().try_for_each(|(index, tensors)| {
+            let path = dir.join(name(index));
+            let view = |(i, (tensor, shape)): (usize, &(String, Vec<usize>))| {
+                let seed = seed ^ ((index << 8 | i) as u64);
+                (tensor.clone(), Random { dtype: self.dtype, shape: shape.clone(), seed })
+            };
+            let views: Vec<_> = tensors.iter().enumerate().map(view).collect();
             safetensors::serialize_to_file(views, None, &path)
-                .map_err(|error| Error::Unsupported { path: path.clone(), reason: error.to_string() })?;
-        }
+                .map_err(|error| Error::Unsupported { path: path.clone(), reason: error.to_string() })
+        })?;
+        let place = |(index, tensors): (usize, Vec<(String, _)>)| {
+            tensors.into_iter().map(|(tensor, _)| (tensor, name(index))).collect::<Vec<_>>()
+        };
+        let weight_map: BTreeMap<_, _> = shards.into_iter().enumerate().flat_map(place).collect();
         let write = |name: &str, json: serde_json::Value| {
             let path = dir.join(name);
             std::fs::write(&path, format!("{json:#}\n")).at(&path)

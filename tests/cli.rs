@@ -120,7 +120,9 @@ fn errors_are_one_line_and_exit_code_1() {
 #[test]
 fn wrong_flags_exit_with_2() {
     for (flag, value, message) in [
-        ("--device", "tpu", "unknown device `tpu`; expected cpu"),
+        ("--device", "tpu", "unknown device `tpu`; expected auto, cpu"),
+        ("--device", "cpu,ndarray", "several devices have to be of one kind"),
+        ("--device", "cpu:1", "there is one of it"),
         ("--device", "cuda", "this build has no `cuda`"),
         ("--ram", "lots", "`lots` is not a size"),
         ("--dtype", "int8", "unknown dtype `int8`"),

@@ -19,7 +19,7 @@ fn streamed_equals_resident(
 ) {
     let want = model(Budget::Free, Transfer::Async).logits(&PROMPT, &[4, 1]).unwrap();
     let least = model(Budget::Min, transfer).plan(1, PROMPT.len(), 0).unwrap();
-    let bytes = |slots: u64| Budget::Bytes(least.bytes + (slots - 1) * least.slot_len);
+    let bytes = |slots: u64| Budget::Bytes(least.bytes() + (slots - 1) * least.devices[0].slot_len);
     let ram = match ram {
         "min" => Budget::Min,
         "2 slots" => bytes(2),
@@ -73,7 +73,7 @@ fn the_head_streams_in_parts() {
     let mut streamed = Model::<Flex>::builder(dir.path()).ram(Budget::Min).load().unwrap();
     let plan = streamed.plan(1, 4, 4).unwrap();
     assert!(plan.tiers.len() > 2 + 5, "{plan:?}");
-    assert!(plan.slot_len < 150_000, "{plan:?}");
+    assert!(plan.devices[0].slot_len < 150_000, "{plan:?}");
     let mut whole = Model::<Flex>::from_pretrained(dir.path()).unwrap();
     assert_eq!(streamed.logits(&PROMPT, &[]).unwrap(), whole.logits(&PROMPT, &[]).unwrap());
 }
@@ -93,7 +93,7 @@ fn a_thousand_units_through_one_slot() {
 #[test]
 fn a_generation_keeps_to_one_plan() {
     let least = Model::<Flex>::builder(demo()).ram(Budget::Min).load().unwrap().plan(1, 200, 4).unwrap();
-    let ram = least.bytes + 3 * least.slot_len;
+    let ram = least.bytes() + 3 * least.devices[0].slot_len;
     let mut model = Model::<Flex>::builder(demo()).ram(Budget::Bytes(ram)).load().unwrap();
     let prompt: Vec<u32> = (0..200).map(|i| 100 + i % 900).collect();
     let mut streamed = Vec::new();

@@ -9,7 +9,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::backend::{Backend, linear};
+use crate::Backend;
+use crate::portable::linear;
 
 /// Up to this many rows of input, each weight is multiplied as it is read; beyond, a matrix product pays for widening.
 const FEW_ROWS: usize = 8;

@@ -1,4 +1,10 @@
 //! The operations of [`Backend`](crate::Backend) written for one backend.
 
+#[cfg(all(test, feature = "cuda", feature = "flex"))]
+mod check;
+#[cfg(feature = "cuda")]
+mod cube;
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(feature = "flex")]
 mod flex;

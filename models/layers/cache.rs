@@ -1,5 +1,6 @@
+use std::ops::Range;
+
 use burn::prelude::Tensor;
-use burn::tensor::{DType, s};
 
 use crate::Backend;
 
@@ -23,13 +24,17 @@ pub struct KvCache<B: Backend> {
     reserve: usize,
 }
 
-/// What the queries of a pass may see.
+/// What the queries of a pass may see: a run of the buffers' columns.
+///
+/// The buffers come whole, since a part of them is a copy on some backends.
 #[derive(Debug, Clone)]
 pub struct Alive<B: Backend> {
-    /// Keys `[batch, num_kv_heads, columns, head_dim]`.
+    /// Keys `[batch, num_kv_heads, capacity, head_dim]`.
     pub k: Tensor<B, 4>,
-    /// Values `[batch, num_kv_heads, columns, head_dim]`.
+    /// Values `[batch, num_kv_heads, capacity, head_dim]`.
     pub v: Tensor<B, 4>,
+    /// The columns of the buffers that are alive.
+    pub columns: Range<usize>,
     /// Columns that came before these and are gone.
     pub dropped: usize,
 }
@@ -66,15 +71,13 @@ impl<B: Backend> KvCache<B> {
         if self.start + needed > self.capacity() {
             self.move_to_buffers(&k, Self::capacity_for(needed, self.reserve, self.sliding_window).max(needed));
         }
-        let (start, from, to) = (self.start, self.start + self.len, self.start + needed);
-        let written = |buffer: Tensor<B, 4>, columns| buffer.slice_assign(s![.., .., from..to, ..], columns);
+        let (start, end) = (self.start, self.start + self.len);
         let [keys, values] = self.buffers.take().expect("buffers exist once there is room");
         // In place: between passes nobody else holds the buffers.
-        let buffers = [written(keys, k.clone()), written(values, v)];
-        let [keys, values] = buffers.clone().map(|buffer| buffer.narrow(2, start, needed));
-        self.buffers = Some(buffers);
+        let [keys, values] = [B::append(keys, k.clone(), end), B::append(values, v, end)];
+        self.buffers = Some([keys.clone(), values.clone()]);
         self.len = needed;
-        let alive = Alive { k: keys, v: values, dropped: self.dropped };
+        let alive = Alive { k: keys, v: values, columns: start..start + needed, dropped: self.dropped };
         self.shrink(&k);
         alive
     }
@@ -100,13 +103,10 @@ impl<B: Backend> KvCache<B> {
     /// Copies what is alive to the front of new buffers of `capacity` columns.
     fn move_to_buffers(&mut self, like: &Tensor<B, 4>, capacity: usize) {
         let [batch, heads, _, head_dim] = like.dims();
-        let options: (&B::Device, DType) = (&like.device(), like.dtype());
-        let empty = || Tensor::zeros([batch, heads, capacity, head_dim], options);
+        let empty = || B::unwritten([batch, heads, capacity, head_dim], &like.device(), like.dtype());
         let (start, len) = (self.start, self.len);
         self.buffers = Some(match self.buffers.take() {
-            Some(old) if len > 0 => {
-                old.map(|old| empty().slice_assign(s![.., .., 0..len, ..], old.narrow(2, start, len)))
-            }
+            Some(old) if len > 0 => old.map(|old| B::append(empty(), old.narrow(2, start, len), 0)),
             _ => [empty(), empty()],
         });
         self.start = 0;
@@ -138,8 +138,9 @@ mod tests {
                     let seen_before = window.map_or(total, |window| total.min(window - 1));
                     assert_eq!(alive.dropped, total - seen_before);
                     let want = columns(total - seen_before, seen_before + seq).into_data();
-                    assert_eq!(alive.k.into_data(), want, "{window:?} {reserve} {total}");
-                    assert_eq!(alive.v.into_data(), want);
+                    let seen = |x: Tensor<Flex, 4>| x.narrow(2, alive.columns.start, alive.columns.len()).into_data();
+                    assert_eq!(seen(alive.k), want, "{window:?} {reserve} {total}");
+                    assert_eq!(seen(alive.v), want);
                     total += seq;
                     assert_eq!(cache.total(), total);
                     assert!(cache.capacity() <= KvCache::<Flex>::capacity_for(total, reserve, window));

@@ -54,6 +54,26 @@ impl<'a> Mask<'a> {
         self.keys.columns() - self.dropped
     }
 
+    /// Positions of the queries, `[batch, q]`.
+    pub fn query_positions(&self) -> &'a Positions {
+        self.queries
+    }
+
+    /// Positions of the keys, `[batch, dropped + k]`.
+    pub fn key_positions(&self) -> &'a Positions {
+        self.keys
+    }
+
+    /// Key columns that the cache no longer holds.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Positions that a query sees, itself included, if not all.
+    pub fn sliding_window(&self) -> Option<usize> {
+        self.sliding_window
+    }
+
     /// The positions of query `q` and key `k` of sequence `row`.
     pub fn positions(&self, row: usize, q: usize, k: usize) -> (i32, i32) {
         (self.queries.row(row)[q], self.keys.row(row)[self.dropped + k])
@@ -65,17 +85,33 @@ impl<'a> Mask<'a> {
         self.allows(query, key)
     }
 
-    /// What the queries `q` see of the keys `k`, over all sequences.
+    /// What the queries `q` see of the keys `k`, over all sequences; only blocks that a border crosses are looked at
+    /// key by key.
     pub fn visibility(&self, q: Range<usize>, k: Range<usize>) -> Visibility {
-        let (mut all, mut none) = (true, true);
-        self.for_each(q, k, |seen| {
-            all &= seen;
-            none &= !seen;
-        });
-        match (all, none) {
-            (true, _) => Visibility::All,
-            (_, true) => Visibility::None,
+        let rows: Vec<_> = (0..self.batch()).map(|row| self.row_visibility(row, q.clone(), k.clone())).collect();
+        match rows.first() {
+            Some(first) if rows.iter().all(|row| row == first) => *first,
             _ => Visibility::Some,
+        }
+    }
+
+    fn row_visibility(&self, row: usize, q: Range<usize>, k: Range<usize>) -> Visibility {
+        let queries = &self.queries.row(row)[q];
+        let keys = &self.keys.row(row)[self.dropped..][k];
+        let ends = |positions: &[i32]| {
+            let real = || positions.iter().copied().filter(|position| *position != PAD);
+            Some((real().min()?, real().max()?))
+        };
+        let (Some((first_query, last_query)), Some((first_key, last_key))) = (ends(queries), ends(keys)) else {
+            return Visibility::None;
+        };
+        if first_key > last_query || !self.near(first_query, last_key) {
+            return Visibility::None;
+        }
+        let whole = !queries.contains(&PAD) && !keys.contains(&PAD);
+        match whole && last_key <= first_query && self.near(last_query, first_key) {
+            true => Visibility::All,
+            false => Visibility::Some,
         }
     }
 
@@ -91,22 +127,22 @@ impl<'a> Mask<'a> {
     ) -> Tensor<B, 4> {
         let shape = [self.batch(), 1, q.len(), k.len()];
         let mut values = Vec::with_capacity(shape.iter().product());
-        self.for_each(q, k, |seen| values.push(if seen { 0.0 } else { lowest }));
-        Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
-    }
-
-    fn for_each(&self, q: Range<usize>, k: Range<usize>, mut f: impl FnMut(bool)) {
         for row in 0..self.batch() {
             let keys = &self.keys.row(row)[self.dropped..][k.clone()];
             for &query in &self.queries.row(row)[q.clone()] {
-                keys.iter().for_each(|&key| f(self.allows(query, key)));
+                values.extend(keys.iter().map(|&key| if self.allows(query, key) { 0.0 } else { lowest }));
             }
         }
+        Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
     }
 
     fn allows(&self, query: i32, key: i32) -> bool {
-        let near = self.sliding_window.is_none_or(|window| i64::from(query) - i64::from(key) < window as i64);
-        key != PAD && key <= query && near
+        key != PAD && key <= query && self.near(query, key)
+    }
+
+    /// Whether the window of `query` reaches back to `key`.
+    fn near(&self, query: i32, key: i32) -> bool {
+        self.sliding_window.is_none_or(|window| i64::from(query) - i64::from(key) < window as i64)
     }
 }
 

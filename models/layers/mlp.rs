@@ -1,6 +1,5 @@
 use burn::module::Module;
 use burn::prelude::Tensor;
-use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
 
 use super::Linear;
 use crate::Backend;
@@ -30,13 +29,7 @@ impl<B: Backend> GatedMlp<B> {
 
     /// `[batch, seq, hidden_size]` → the same.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let gate = self.gate_proj.forward(x.clone());
-        let gate = match self.hidden_act {
-            Activation::Silu => silu(gate),
-            Activation::Gelu => gelu(gate),
-            Activation::GeluPytorchTanh => gelu_approximate(gate),
-            Activation::Relu => relu(gate),
-        };
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let (gate, up) = (self.gate_proj.forward(x.clone()), self.up_proj.forward(x));
+        self.down_proj.forward(B::gated(self.hidden_act, gate, up))
     }
 }

@@ -1,6 +1,5 @@
 use burn::module::{Module, Param};
 use burn::prelude::Tensor;
-use burn::tensor::DType;
 
 use super::parameter;
 use crate::Backend;
@@ -20,11 +19,6 @@ impl<B: Backend> RmsNorm<B> {
 
     /// `[.., size]` → `[.., size]`, in the dtype of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let mean_square = x.clone().square().mean_dim(D - 1);
-        // Divided, not multiplied by `recip`: that is an approximation of 12 bits on ndarray.
-        let x = x / (mean_square + self.eps).sqrt();
-        (x * self.weight.val().cast(DType::F32).unsqueeze()).cast(dtype)
+        B::rms_norm(x, self.weight.val(), self.eps)
     }
 }

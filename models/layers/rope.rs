@@ -16,9 +16,15 @@ pub struct Rope<B: Backend> {
 }
 
 impl<B: Backend> Rope<B> {
-    /// Tables for `positions`; `seq_len` is the length of the longest sequence so far.
-    pub fn new(parameters: &RopeParameters, head_dim: usize, positions: &Positions, device: &B::Device) -> Self {
-        let (inverse, scale) = parameters.inverse_frequencies(head_dim, positions.longest());
+    /// Tables for `positions`, which may be a part of a pass; `seq_len` is the length of its longest sequence.
+    pub fn new(
+        parameters: &RopeParameters,
+        head_dim: usize,
+        positions: &Positions,
+        seq_len: usize,
+        device: &B::Device,
+    ) -> Self {
+        let (inverse, scale) = parameters.inverse_frequencies(head_dim, seq_len);
         let table = |f: fn(f32) -> f32| {
             let angles = positions.as_slice().iter().flat_map(|&p| inverse.iter().map(move |w| p.max(0) as f32 * w));
             let values: Vec<f32> = angles.map(|angle| f(angle) * scale).collect();
@@ -30,12 +36,7 @@ impl<B: Backend> Rope<B> {
 
     /// Rotates `x: [batch, heads, seq, head_dim]`, in f32, and gives it back in its own dtype.
     pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let (dtype, half) = (x.dtype(), x.dims()[3] / 2);
-        let x = x.cast(DType::F32);
-        let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        let first = a.clone() * cos.clone() - b.clone() * sin.clone();
-        Tensor::cat(vec![first, b * cos + a * sin], 3).cast(dtype)
+        B::rotate(x, self.cos.clone(), self.sin.clone())
     }
 }
 

@@ -90,10 +90,10 @@ impl<B: Backend> SelfAttention<B> {
         let v = heads(self.v_proj.forward(x), self.num_kv_heads, &None);
 
         let q = step.rope.rotate(q);
-        let Alive { k, v, dropped } = step.cache.append(step.rope.rotate(k), v);
+        let Alive { k, v, columns, dropped } = step.cache.append(step.rope.rotate(k), v);
         let mask = Mask::new(step.queries, step.keys, dropped, self.sliding_window);
         let scale = (self.head_dim as f64).powf(-0.5);
-        let out = step.attention.forward(AttentionInput { q, k, v, mask: &mask, scale });
+        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale });
 
         self.o_proj.forward(out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]))
     }

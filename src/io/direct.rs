@@ -13,14 +13,14 @@ pub(crate) const BLOCK: usize = 4096;
 
 /// Opens `path` for direct reads, where the platform and the file system have them.
 #[cfg(target_os = "linux")]
-pub(super) fn open(path: &Path) -> Option<File> {
+pub(crate) fn open(path: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn open(_path: &Path) -> Option<File> {
+pub(crate) fn open(_path: &Path) -> Option<File> {
     None
 }
 

@@ -1,7 +1,9 @@
 //! Bytes of a range of a file into a caller's buffer.
 
 mod direct;
+mod piece;
 mod weight_file;
 
-pub(crate) use direct::BLOCK;
+pub(crate) use direct::{BLOCK, open as open_direct};
+pub(crate) use piece::Piece;
 pub(crate) use weight_file::WeightFile;

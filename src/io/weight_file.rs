@@ -66,8 +66,8 @@ impl WeightFile {
     ///
     /// The offset, the length and the address of the buffer are multiples of [`BLOCK`].
     pub(crate) fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let wanted = (buffer.len() as u64).min(self.len().saturating_sub(offset)) as usize;
-        let cached = self.page_cache.as_ref().is_some_and(|cache| cache.holds(offset, wanted));
+        let wanted = self.len_from(offset, buffer.len());
+        let cached = self.is_cached(offset, buffer.len());
         let direct = self.direct.as_ref().filter(|_| !cached);
         // A file system may open a file for direct reads and refuse them: then the cache is the way.
         let read = direct.and_then(|file| read_at(file, offset, buffer).ok()).unwrap_or(0);
@@ -79,6 +79,16 @@ impl WeightFile {
             direct::forget(&self.file, offset, buffer.len());
         }
         Ok(())
+    }
+
+    /// Whether the page cache has nearly all of `len` bytes from `offset` on, as far as the system tells.
+    pub(crate) fn is_cached(&self, offset: u64, len: usize) -> bool {
+        self.page_cache.as_ref().is_some_and(|cache| cache.holds(offset, self.len_from(offset, len)))
+    }
+
+    /// How many of `len` bytes from `offset` on the file has.
+    fn len_from(&self, offset: u64, len: usize) -> usize {
+        (len as u64).min(self.len().saturating_sub(offset)) as usize
     }
 
     /// An error if the file has been written or shortened since it was opened.

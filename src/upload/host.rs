@@ -1,16 +1,18 @@
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
 
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{AllocationProperty, Bytes, TensorData};
+use burn::tensor::{AllocationProperty, TensorData};
+use bytes::Bytes;
 use leveret_models::Backend;
 use memmap2::MmapMut;
 
-use super::{DeviceMemory, HostMemory, Upload};
+use super::{DeviceMemory, HostMemory, InFlight, Upload};
 use crate::error::Result;
 use crate::record::stored_dtype;
-use crate::stream::Arrived;
-use crate::unit::{Unit, UnitTensor};
+use crate::stream::{Arrived, DeviceSlot};
+use crate::unit::UnitTensor;
 
 /// The portable way: host bytes become tensors as the backend makes them, on a CPU without a copy.
 pub(super) struct HostUpload<B: Backend> {
@@ -37,11 +39,11 @@ impl<B: Backend> Upload<B> for HostUpload<B> {
     }
 
     fn device_memory(&self, _len: usize) -> Result<DeviceMemory> {
-        Ok(DeviceMemory::Host)
+        unreachable!("units stay in host memory")
     }
 
-    fn copy(&self, _unit: &Unit, _from: &[u8], _to: &DeviceMemory) -> Result<()> {
-        Ok(())
+    fn copy(&self, _from: Bytes, _to: &Arc<DeviceSlot>, _segments: &[(Range<usize>, usize)]) -> Result<InFlight> {
+        unreachable!("units stay in host memory")
     }
 
     /// Where the bytes are aligned and of a dtype that the backend stores, they are shared and not copied.
@@ -49,8 +51,8 @@ impl<B: Backend> Upload<B> for HostUpload<B> {
         let bytes = unit.host.slice(tensor.offset..tensor.offset + tensor.len);
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype.size());
         let bytes = match aligned {
-            true => Bytes::from_shared(bytes, AllocationProperty::Native),
-            false => Bytes::from_bytes_vec(bytes.to_vec()),
+            true => burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Native),
+            false => burn::tensor::Bytes::from_bytes_vec(bytes.to_vec()),
         };
         let data = TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype);
         let dtype = stored_dtype::<B>(tensor.dtype, &self.device);

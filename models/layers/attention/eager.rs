@@ -14,17 +14,17 @@ pub struct Eager;
 impl<B: Backend> Attention<B> for Eager {
     fn forward(&self, input: AttentionInput<'_, B>) -> Tensor<B, 4> {
         let [batch, heads, q, head_dim] = input.q.dims();
-        let [_, kv_heads, k, _] = input.k.dims();
+        let (kv_heads, k) = (input.k.dims()[1], input.columns.len());
         let grouped = [batch, kv_heads, heads / kv_heads * q, k];
         let dtype = input.q.dtype();
         let device = input.q.device();
         let lowest = lowest(dtype);
         let mask = input.mask.additive::<B>(0..q, 0..k, lowest, &device); // [batch, 1, q, k]
 
-        let scores = input.grouped_queries().cast(DType::F32).matmul(input.k.cast(DType::F32).transpose());
+        let scores = input.grouped_queries().cast(DType::F32).matmul(input.keys().cast(DType::F32).transpose());
         let scores = (scores * input.scale).reshape([batch, heads, q, k]) + mask;
         let weights = softmax(scores, 3).reshape(grouped);
-        weights.matmul(input.v.cast(DType::F32)).reshape([batch, heads, q, head_dim]).cast(dtype)
+        weights.matmul(input.values().cast(DType::F32)).reshape([batch, heads, q, head_dim]).cast(dtype)
     }
 }
 

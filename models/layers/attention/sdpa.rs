@@ -3,7 +3,7 @@ use std::ops::Range;
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 
-use super::{Attention, AttentionInput};
+use super::{Attention, AttentionInput, AttentionShape};
 use crate::Backend;
 use crate::layers::Visibility;
 
@@ -32,8 +32,12 @@ impl<B: Backend> Attention<B> for Sdpa {
         Tensor::cat(blocks.collect(), 2).cast(dtype)
     }
 
-    fn scratch_len(&self, heads: usize, q: usize, k: usize) -> usize {
-        heads.saturating_mul(3 * q.min(self.query_block) * k.min(self.key_block))
+    fn scratch_len(&self, shape: &AttentionShape) -> usize {
+        let (q, k) = (shape.q.min(self.query_block), shape.k.min(self.key_block));
+        // Scores, their weights and what one becomes the other by; the mixture and its parts; a block widened.
+        let mixed =
+            shape.heads.saturating_mul(shape.head_dim).saturating_mul(shape.q.saturating_mul(2).saturating_add(3 * q));
+        shape.scores(q, k).saturating_mul(3).saturating_add(mixed).saturating_add(shape.keys_and_values(k))
     }
 }
 
@@ -41,7 +45,7 @@ impl Sdpa {
     /// The result for the queries `rows`, in f32: `[batch, num_heads, rows, head_dim]`.
     fn rows<B: Backend>(&self, input: &AttentionInput<'_, B>, rows: Range<usize>) -> Tensor<B, 4> {
         let [batch, heads, _, head_dim] = input.q.dims();
-        let [_, kv_heads, keys, _] = input.k.dims();
+        let (kv_heads, keys) = (input.k.dims()[1], input.columns.len());
         let (device, n) = (input.q.device(), rows.len());
         let grouped = heads / kv_heads * n;
         let q = input.q.clone().narrow(2, rows.start, n).cast(DType::F32) * input.scale;
@@ -56,7 +60,8 @@ impl Sdpa {
             if visibility == Visibility::None {
                 continue;
             }
-            let part = |x: &Tensor<B, 4>| x.clone().narrow(2, block.start, block.len()).cast(DType::F32);
+            let first = input.columns.start + block.start;
+            let part = |x: &Tensor<B, 4>| x.clone().narrow(2, first, block.len()).cast(DType::F32);
             let mut scores = q.clone().matmul(part(&input.k).transpose()); // [batch, kv_heads, grouped, block]
             if visibility == Visibility::Some {
                 let mask = input.mask.additive::<B>(rows.clone(), block.clone(), f32::MIN, &device);
@@ -107,8 +112,14 @@ mod tests {
                         let mask = Mask::new(&last, &keys, 0, window);
                         let (q, k, v) =
                             (random([2, 6, queries, 8]), random([2, 2, columns, 8]), random([2, 2, columns, 8]));
-                        let input =
-                            || AttentionInput { q: q.clone(), k: k.clone(), v: v.clone(), mask: &mask, scale: 0.35 };
+                        let input = || AttentionInput {
+                            q: q.clone(),
+                            k: k.clone(),
+                            v: v.clone(),
+                            columns: 0..columns,
+                            mask: &mask,
+                            scale: 0.35,
+                        };
                         let seen = |row, i| last.row(row)[i] != PAD;
                         let (want, got) =
                             (Eager.forward(input()), Sdpa { query_block: 4, key_block: 8 }.forward(input()));

@@ -1,4 +1,5 @@
 use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -7,6 +8,9 @@ use serde_json::json;
 
 use crate::device::Task;
 use crate::load::Load;
+use crate::profile;
+use crate::trace::Trace;
+use crate::units::{mib, pace};
 
 /// Goes on from a prompt, or from several at once.
 #[derive(Debug, Args)]
@@ -32,6 +36,12 @@ pub struct Generate {
     /// Prints one JSON object with replies, token ids and numbers.
     #[arg(long)]
     json: bool,
+    /// Prints where the time went, at the end.
+    #[arg(long)]
+    profile: bool,
+    /// Writes a trace of readers, uploads and computation to a file, for ui.perfetto.dev or chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Prints no numbers at the end.
     #[arg(long, short)]
     quiet: bool,
@@ -104,7 +114,11 @@ impl Generate {
             prompt.clear();
             std::io::stdin().read_to_string(prompt).context("standard input")?;
         }
-        self.load.how.device.run(self)
+        self.load.how.profile = self.profile || self.trace.is_some();
+        let trace = self.trace.as_deref().map(Trace::start).transpose()?;
+        let result = self.load.how.device.clone().run(self);
+        trace.map_or(Ok(()), Trace::finish)?;
+        result
     }
 
     fn prompts(&self) -> Vec<Prompt> {
@@ -133,8 +147,8 @@ impl Generate {
 }
 
 impl Task for Generate {
-    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let mut model = self.load.how.load::<B>(&self.load.model, device)?;
+    fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
+        let mut model = self.load.how.load::<B>(&self.load.model, devices)?;
         let has_text = model.tokenizer().is_some();
         let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
         let (completions, stats) = match self.json || self.prompts.len() > 1 {
@@ -149,6 +163,9 @@ impl Task for Generate {
             for (sequence, completion) in completions.iter().enumerate() {
                 writeln!(std::io::stdout(), "[{}] {}{}\n", sequence + 1, self.echo(sequence), completion.text)?;
             }
+        }
+        if self.profile {
+            let _ = writeln!(std::io::stderr(), "{}\n", profile::table(&stats).trim_fmt());
         }
         if !self.quiet && !self.json {
             // Numbers for those who read them.
@@ -184,20 +201,18 @@ fn print_as_it_comes<B: Backend>(
 fn summary(completions: &[Completion], stats: &Stats) -> String {
     let tokens = stats.prefill.tokens + stats.decode.iter().map(|pass| pass.tokens).sum::<usize>();
     let batch = completions.len();
-    let pace = stats.seconds_per_token().map_or(String::new(), |seconds| match seconds {
-        0.0..1.0 => format!(", {:.1} tok/s", batch as f64 / seconds),
-        _ => format!(", {:.1} s/token", seconds / batch as f64),
-    });
+    let pace = stats.seconds_per_token().map(|seconds| format!(", {}", pace(seconds / batch as f64)));
     let dim = if std::io::stderr().is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
     format!(
-        "{}prompt {} tokens, first token after {:.2} s{pace}; {tokens} positions computed; {} of {} units resident, \
-         {:.1} MiB planned{}",
+        "{}prompt {} tokens, first token after {:.2} s{}; {tokens} positions computed; {} of {} units resident, {} \
+         planned{}",
         dim.0,
         stats.prefill.tokens,
         stats.ttft,
+        pace.unwrap_or_default(),
         stats.resident_units,
         stats.units,
-        (stats.planned_bytes as f64 / f64::from(1 << 20) * 10.0).ceil() / 10.0,
+        mib(stats.planned_bytes),
         dim.1
     )
 }

@@ -10,6 +10,7 @@ use leveret::{Backend, Budget};
 
 use crate::device::Task;
 use crate::load::How;
+use crate::units::mib;
 
 /// Shows what a checkpoint holds and how it would run; without one, what can be run.
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub struct Info {
 impl Info {
     pub fn run(self) -> Result<()> {
         match self.model {
-            Some(_) => self.how.device.run(self),
+            Some(_) => self.how.device.clone().run(self),
             None => {
                 let mut table = Table::new();
                 table.load_style(NOTHING).set_header(["family", "model_type"]);
@@ -37,13 +38,12 @@ impl Info {
 }
 
 impl Task for Info {
-    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
-        let model = self.how.load::<B>(self.model.as_deref().unwrap_or("".as_ref()), device)?;
+    fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
+        let model = self.how.load::<B>(self.model.as_deref().unwrap_or("".as_ref()), devices)?;
         let dims = model.dims();
         let prompt = (dims.max_positions / 2).min(512);
         let plan = model.plan(1, prompt, prompt)?;
         let resident = plan.resident();
-        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let mut table = Table::new();
         table.load_style(NOTHING);
         let mut row = |name: &str, value: String| {
@@ -63,8 +63,8 @@ impl Task for Info {
             Budget::Min => "min".to_owned(),
             Budget::Bytes(bytes) => mib(bytes),
         };
-        row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.slots));
-        row("", format!("{} of a budget of {budget}, for {} positions", mib(plan.bytes), 2 * prompt));
+        row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.devices[0].slots));
+        row("", format!("{} of a budget of {budget}, for {} positions", mib(plan.bytes()), 2 * prompt));
         Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
     }
 }

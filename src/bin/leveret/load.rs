@@ -1,13 +1,13 @@
 //! How a model is loaded: the flags that several commands share.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leveret::models::layers::attention;
 use leveret::{Backend, Budget, Model, RunDtype, Transfer};
 
-use crate::device::Device;
+use crate::device::Devices;
 
 /// Flags of the same names as `Builder`'s methods.
 #[derive(Debug, Args)]
@@ -22,9 +22,10 @@ pub struct Load {
 /// Where and in which memory a model runs.
 #[derive(Debug, Args)]
 pub struct How {
-    /// Where to run: cpu, or what else this build has, such as cuda:0.
-    #[arg(long, env = "LEVERET_DEVICE", default_value = Device::default_name())]
-    pub device: Device,
+    /// Where to run: cpu, cuda:0, cuda:0,cuda:1 (each with a part of the layers) or what else this build has; `auto` is
+    /// a GPU if one can be used, else the CPU.
+    #[arg(long, env = "LEVERET_DEVICE", default_value = "auto")]
+    pub device: Devices,
     /// Memory for weights, KV cache and activations: a size such as 2GiB, `min` for the least that runs, or `free`
     /// for what is free less a margin.
     #[arg(long, env = "LEVERET_RAM", default_value = "free", value_name = "SIZE")]
@@ -45,19 +46,23 @@ pub struct How {
     /// How streamed weights arrive: sync, prefetch or async.
     #[arg(long, env = "LEVERET_TRANSFER", default_value = "async")]
     pub transfer: Transfer,
+    /// Whether the command shows times that need waiting for the device.
+    #[arg(skip)]
+    pub profile: bool,
 }
 
 impl How {
     /// Loads the checkpoint in `model`.
-    pub fn load<B: Backend>(&self, model: &std::path::Path, device: B::Device) -> leveret::Result<Model<B>> {
+    pub fn load<B: Backend>(&self, model: &Path, devices: Vec<B::Device>) -> leveret::Result<Model<B>> {
         let model = Model::<B>::builder(model)
-            .device(device)
+            .devices(devices)
             .ram(self.ram)
             .vram(self.vram)
             .pin(!self.no_pin)
             .dtype(self.dtype)
             .attention(&self.attention)
             .transfer(self.transfer)
+            .profile(self.profile)
             .load()?;
         if self.dtype == RunDtype::Float16 && model.config_dtype() == Some("bfloat16") {
             let warning = "warning: this model was made in bfloat16; in float16 large values overflow";

@@ -1,10 +1,16 @@
 //! The `leveret` command.
 
+mod bench;
 mod device;
+mod doctor;
 mod generate;
 mod info;
 mod load;
+mod plan;
+mod profile;
 mod synth;
+mod trace;
+mod units;
 mod verify;
 
 use std::io::Write;
@@ -26,6 +32,12 @@ enum Command {
     Generate(generate::Generate),
     /// Shows what a checkpoint holds and how it would run; without one, what can be run.
     Info(info::Info),
+    /// Says what there is to run models with, and what to do about what is missing.
+    Doctor(doctor::Doctor),
+    /// Measures this machine; says where each part of a model would live, and how long a token would take.
+    Plan(plan::Plan),
+    /// Measures how fast a model runs, and what the machine could do at most.
+    Bench(bench::Bench),
     /// Compares a model's logits and tokens with those of another implementation.
     Verify(verify::Verify),
     /// Writes a checkpoint of a well-known model's shapes with random weights, to measure with.
@@ -36,6 +48,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(command) => command.run(),
         Command::Info(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::Plan(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Synth(command) => command.run(),
     };

@@ -32,14 +32,14 @@ impl Verify {
         if self.how.dtype == RunDtype::Auto {
             self.how.dtype = RunDtype::Float32;
         }
-        self.how.device.run(self)
+        self.how.device.clone().run(self)
     }
 }
 
 impl Task for Verify {
-    fn run<B: Backend>(self, device: B::Device) -> Result<()> {
+    fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
         let reference = self.reference.unwrap_or_else(|| self.model.join("reference.safetensors"));
-        let report = self.how.load::<B>(&self.model, device)?.verify(&reference)?;
+        let report = self.how.load::<B>(&self.model, devices)?.verify(&reference)?;
         let mut out = std::io::stdout();
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;

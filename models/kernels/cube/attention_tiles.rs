@@ -1,0 +1,209 @@
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::attention::{Input, LATEST, Sizes, sees};
+use super::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
+use super::running::Running;
+use super::tensor::{PLANE, Strides, array, strides};
+use crate::layers::PAD;
+
+/// Planes of a cube, which share the keys.
+pub const PLANES: usize = 8;
+
+/// Numbers of a vector: the most, up to 16 bytes, of which a head is made in whole rows of eight.
+fn width(head_dim: usize) -> Option<usize> {
+    [8, 4, 2].into_iter().find(|width| head_dim.is_multiple_of(COLUMNS * width) && head_dim <= 256)
+}
+
+/// Attends on tensor cores, with sums in f32; `None` where dtype or width do not suit.
+pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<()> {
+    let ([batch, heads, queries, head_dim], kv_heads) = (input.q.meta.shape().dims(), input.k.meta.shape()[1]);
+    let width = width(head_dim).filter(|_| has_mma(&out.client, out.dtype))?;
+    let [q, k, v] = [&input.q, &input.k, &input.v].map(|x| strides(x, width));
+    let rows = heads / kv_heads * queries;
+    // SAFETY: queries and keys beyond the last are read as the last; neither are they weighed nor the result written.
+    unsafe {
+        tiles::launch_unchecked(
+            &out.client,
+            CubeCount::Static(rows.div_ceil(TILE) as u32, kv_heads as u32, batch as u32),
+            CubeDim::new_2d(PLANE, PLANES as u32),
+            width,
+            array(&input.q),
+            array(&input.k),
+            array(&input.v),
+            array(&input.query_positions),
+            array(&input.key_positions),
+            array(out),
+            q?,
+            k?,
+            v?,
+            input.sizes(),
+            input.scale as f32,
+            input.window(),
+            head_dim,
+            out.dtype.into(),
+        );
+    }
+    Some(())
+}
+
+/// One cube attends from a tile of queries, of all heads that share a key head: its planes go through blocks of as many
+/// keys as a plane has units, each with a running softmax, and put their shares together at the end.
+///
+/// Queries, and then the weights of keys, are the left operand, see [`mma`](super::mma). The weights are taken as the
+/// sums of the scores lie already. Of the values unit `4 · i + j` loads the `i`th vectors of four keys, and the columns
+/// of one product are the numbers of one place in these vectors.
+#[cube(launch_unchecked)]
+fn tiles<X: Float, N: Size>(
+    q: &Array<Vector<X, N>>,
+    k: &Array<Vector<X, N>>,
+    v: &Array<Vector<X, N>>,
+    query_positions: &Array<i32>,  // [batch, queries]
+    key_positions: &Array<i32>,    // [batch, dropped + keys]
+    out: &mut Array<Vector<X, N>>, // [batch, queries, heads, head_dim]
+    q_strides: Strides,
+    k_strides: Strides,
+    v_strides: Strides,
+    sizes: Sizes,
+    scale: f32,
+    window: i32,
+    #[comptime] head_dim: usize,
+    #[define(X)] _dtype: StorageType,
+) {
+    let width = N::value().comptime();
+    let vectors = comptime!(head_dim / width); // of a head
+    let (plane, lane) = (UNIT_POS_Y as usize, UNIT_POS_X as usize);
+    let (i, j) = (lane / 4, lane % 4);
+    let (first, kv_head, batch) = (CUBE_POS_X as usize * TILE, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
+    let rows = sizes.queries * sizes.group;
+
+    // Each unit knows rows i and i + 8 of the tile.
+    let mut position = Array::<i32>::new(2usize);
+    let mut running = Running::new(head_dim);
+    let mut queries = Sequence::<Array<Pair<X>>>::new();
+    #[unroll]
+    for _ in 0..comptime!(head_dim / TILE) {
+        queries.push(Array::<Pair<X>>::new(4usize));
+    }
+    #[unroll]
+    for r in 0..2usize {
+        let row = first + i + 8 * r;
+        let (query, head) = (min(row, rows - 1) / sizes.group, kv_head * sizes.group + row % sizes.group);
+        position[r] = select(row < rows, query_positions[batch * sizes.queries + query], PAD);
+        let at = batch * q_strides.batch + head * q_strides.head + query * q_strides.column + j;
+        let loaded = load::<X, N>(q, at, comptime!(vectors / 4));
+        #[unroll]
+        for step in 0..comptime!(head_dim / TILE) {
+            let registers = queries.index_mut(step);
+            registers[r] = pair_of::<X, N>(&loaded, comptime!(2 * step));
+            registers[2 + r] = pair_of::<X, N>(&loaded, comptime!(2 * step + 1));
+        }
+    }
+    let last = plane_max(max(position[0], position[1]));
+    let upper = select(position[0] == PAD, LATEST, position[0]);
+    let lower = select(position[1] == PAD, LATEST, position[1]);
+    let earliest = plane_min(min(upper, lower));
+
+    let first_key = batch * k_strides.batch + kv_head * k_strides.head + sizes.start * k_strides.column + j;
+    let first_value = batch * v_strides.batch + kv_head * v_strides.head + sizes.start * v_strides.column + i;
+    let first_position = batch * (sizes.dropped + sizes.keys) + sizes.dropped;
+    let mut block = plane * PLANE as usize;
+    while block < sizes.keys {
+        // Each unit looks at the position of one key; a block that no query sees is skipped.
+        let key = min(block + lane, sizes.keys - 1);
+        let key_position = select(block + lane < sizes.keys, key_positions[first_position + key], PAD);
+        let near = key_position != PAD && key_position <= last && earliest - key_position < window;
+        if plane_any(near) {
+            for tile in 0..comptime!(PLANE as usize / TILE) {
+                let start = tile * TILE;
+                let mut scores = Sequence::<Array<Pair<f32>>>::new();
+                #[unroll]
+                for b in 0..comptime!(TILE / COLUMNS) {
+                    let in_block = start + b * COLUMNS;
+                    let key = min(block + in_block + i, sizes.keys - 1);
+                    let keys = load::<X, N>(k, first_key + key * k_strides.column, comptime!(vectors / 4));
+                    let mut products = nought();
+                    #[unroll]
+                    for step in 0..comptime!(head_dim / TILE) {
+                        let mut right = Array::<Pair<X>>::new(2usize);
+                        right[0] = pair_of::<X, N>(&keys, comptime!(2 * step));
+                        right[1] = pair_of::<X, N>(&keys, comptime!(2 * step + 1));
+                        multiply::<X>(queries.index(step), &right, &mut products);
+                    }
+                    mask(&mut products, &position, key_position, in_block + 2 * j, scale, window);
+                    scores.push(products);
+                }
+                running.weigh(&mut scores);
+                let (upper, lower) = (scores.index(0usize), scores.index(1usize));
+                let mut weights = Array::<Pair<X>>::new(4usize);
+                weights[0] = Pair::cast_from(upper[0]);
+                weights[1] = Pair::cast_from(upper[1]);
+                weights[2] = Pair::cast_from(lower[0]);
+                weights[3] = Pair::cast_from(lower[1]);
+                #[unroll]
+                for part in 0..comptime!(vectors / COLUMNS) {
+                    let mut values = Array::<Vector<X, N>>::new(4usize);
+                    #[unroll]
+                    for n in 0..4usize {
+                        let key = block + start + 2 * j + comptime!(n % 2 + n / 2 * COLUMNS);
+                        let at = first_value + min(key, sizes.keys - 1) * v_strides.column;
+                        values[n] = v[at + part * COLUMNS];
+                    }
+                    #[unroll]
+                    for n in 0..width {
+                        let mut right = Array::<Pair<X>>::new(2usize);
+                        right[0] = pair::<X, N>(values[0], n, values[1], n);
+                        right[1] = pair::<X, N>(values[2], n, values[3], n);
+                        multiply::<X>(&weights, &right, running.mixed.index_mut(part * width + n));
+                    }
+                }
+            }
+        }
+        block += PLANES * PLANE as usize;
+    }
+    running.combine::<X, N>(out, first, rows, &sizes, vectors);
+}
+
+/// `n` vectors of a row that are four apart.
+#[cube]
+fn load<X: Float, N: Size>(rows: &Array<Vector<X, N>>, at: usize, #[comptime] n: usize) -> Array<Vector<X, N>> {
+    let mut loaded = Array::<Vector<X, N>>::new(n);
+    #[unroll]
+    for i in 0..n {
+        loaded[i] = rows[at + 4 * i];
+    }
+    loaded
+}
+
+/// The `n`th pair of some vectors' numbers.
+#[cube]
+fn pair_of<X: Float, N: Size>(vectors: &Array<Vector<X, N>>, #[comptime] n: usize) -> Pair<X> {
+    let width = N::value().comptime();
+    let vector = vectors[comptime!(2 * n / width)];
+    pair::<X, N>(vector, comptime!(2 * n % width), vector, comptime!(2 * n % width + 1))
+}
+
+/// Scales the products that are scores; those of keys that are not seen become the lowest number.
+///
+/// The unit `first` knows the position of the first key.
+#[cube]
+fn mask(
+    products: &mut Array<Pair<f32>>,
+    position: &Array<i32>,
+    key_position: i32,
+    first: usize,
+    scale: f32,
+    window: i32,
+) {
+    #[unroll]
+    for c in 0..2usize {
+        let key = plane_shuffle(key_position, (first + c) as u32);
+        #[unroll]
+        for r in 0..2usize {
+            let mut product = products[r];
+            product[c] = select(sees(position[r], key, window), product[c] * scale, f32::min_value());
+            products[r] = product;
+        }
+    }
+}

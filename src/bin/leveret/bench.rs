@@ -1,0 +1,134 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use leveret::{Backend, Bench as Measured, BenchOptions, Pace};
+use serde_json::{Value, json};
+
+use crate::device::{Devices, Task};
+use crate::load::How;
+use crate::units::{gb, gb_per_second, mib, percent, seconds};
+
+/// Measures how fast a model runs, and what the machine could do at most.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Directory of the checkpoint.
+    #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
+    model: PathBuf,
+    /// Tokens of the prompt [default: 512, or as many as the model has positions for].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    prompt_tokens: Option<usize>,
+    /// Tokens to generate in each run.
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().max_tokens, value_parser = at_least_one)]
+    max_tokens: usize,
+    /// Runs to measure, after one that warms up.
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one)]
+    runs: usize,
+    /// Devices to put side by side instead of --device, such as cpu,cuda.
+    #[arg(long, value_delimiter = ',', value_name = "DEVICES")]
+    compare: Vec<String>,
+    /// Prints one JSON object, or a list of them with --compare.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a positive number".to_owned())
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let named = |name: &String| Ok((name.clone(), name.parse::<Devices>()?));
+        let devices = match self.compare.as_slice() {
+            [] => vec![(self.how.device.to_string(), self.how.device.clone())],
+            names => names.iter().map(named).collect::<Result<_>>()?,
+        };
+        let mut measured = Vec::new();
+        for (name, devices) in devices {
+            let mut result = None;
+            devices.run(OnDevices { bench: &self, result: &mut result })?;
+            measured.extend(result.map(|result| (name, result)));
+        }
+        let mut out = std::io::stdout();
+        match (self.json, self.compare.is_empty()) {
+            (true, true) => writeln!(out, "{:#}", object(&measured[0])?)?,
+            (true, false) => {
+                let all = measured.iter().map(object).collect::<Result<Vec<_>>>()?;
+                writeln!(out, "{:#}", Value::from(all))?;
+            }
+            (false, _) => writeln!(out, "{}", table(&measured).trim_fmt())?,
+        }
+        Ok(())
+    }
+}
+
+/// The measurement of one backend.
+struct OnDevices<'a> {
+    bench: &'a Bench,
+    result: &'a mut Option<Measured>,
+}
+
+impl Task for OnDevices<'_> {
+    fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
+        let Bench { model, prompt_tokens, max_tokens, runs, how, .. } = self.bench;
+        let mut model = how.load::<B>(model, devices)?;
+        let mut options = BenchOptions::default();
+        (options.prompt_tokens, options.max_tokens, options.runs) = (*prompt_tokens, *max_tokens, *runs);
+        *self.result = Some(model.bench(&options)?);
+        Ok(())
+    }
+}
+
+fn object((name, measured): &(String, Measured)) -> Result<Value> {
+    let mut object = serde_json::to_value(measured)?;
+    object["device"] = json!(name);
+    Ok(object)
+}
+
+/// One column a device.
+fn table(measured: &[(String, Measured)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([""].into_iter().chain(measured.iter().map(|(name, _)| name.as_str())));
+    let columns: Vec<_> = measured.iter().map(|(_, measured)| rows(measured)).collect();
+    for (i, (name, _)) in columns[0].iter().enumerate() {
+        table.add_row([name].into_iter().chain(columns.iter().map(|rows| &rows[i].1)));
+    }
+    table
+}
+
+/// What was measured, by name.
+fn rows(m: &Measured) -> Vec<(String, String)> {
+    let links: Vec<_> = m.limits.devices.iter().filter_map(|device| device.upload).map(gb_per_second).collect();
+    let links = if links.is_empty() { "-".to_owned() } else { links.join(" + ") };
+    let mut rows = vec![
+        ("units resident".to_owned(), format!("{} of {}", m.plan.resident(), m.plan.tiers.len())),
+        ("limit: reading".to_owned(), gb_per_second(m.limits.read)),
+        ("limit: uploading".to_owned(), links),
+        ("first token, first run".to_owned(), seconds(m.first_ttft)),
+        ("first token (TTFT)".to_owned(), seconds(m.ttft)),
+    ];
+    for (name, pace) in [("prefill", &m.prefill), ("decode", &m.decode)] {
+        let Pace { read_bytes, read_rate, read_of_limit, .. } = *pace;
+        let Pace { upload_bytes, upload_rate, upload_of_limit, .. } = *pace;
+        rows.push((format!("{name}: a pass"), seconds(pace.seconds)));
+        rows.push((format!("{name}: tokens a second"), format!("{:.1}", pace.tokens_per_second)));
+        rows.push((format!("{name}: read"), moved(read_bytes, read_rate, read_of_limit)));
+        rows.push((format!("{name}: uploaded"), moved(upload_bytes, upload_rate, upload_of_limit)));
+    }
+    let memory = |bytes: Option<u64>| bytes.map_or("-".to_owned(), mib);
+    rows.push(("peak memory".to_owned(), memory(m.peak_memory)));
+    rows.push(("peak device memory".to_owned(), memory(m.peak_device_bytes)));
+    rows
+}
+
+fn moved(bytes: u64, rate: f64, of_limit: f64) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        bytes => format!("{} at {}, {} of the limit", gb(bytes), gb_per_second(rate), percent(of_limit)),
+    }
+}

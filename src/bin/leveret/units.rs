@@ -1,0 +1,32 @@
+//! Numbers as people read them.
+
+pub fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+pub fn gb(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+pub fn gb_per_second(rate: f64) -> String {
+    format!("{:.1} GB/s", rate / 1e9)
+}
+
+pub fn percent(fraction: f64) -> String {
+    format!("{:.0} %", 100.0 * fraction)
+}
+
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        0.0..1.0 => format!("{:.1} ms", 1e3 * seconds),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+/// Seconds for a token as a pace.
+pub fn pace(seconds: f64) -> String {
+    match seconds {
+        0.0..1.0 => format!("{:.1} tok/s", 1.0 / seconds),
+        _ => format!("{seconds:.1} s/token"),
+    }
+}

@@ -1,0 +1,227 @@
+//! Runs passes: over one device or several, each with its units, its budget and its stream.
+
+mod embedding;
+mod logits;
+mod marks;
+mod measure;
+mod pass;
+mod stage;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::DType;
+use leveret_models::layers::{Attention, Positions};
+use leveret_models::{Backend, Dims};
+
+pub(crate) use logits::{Logits, Rows};
+pub(crate) use marks::FEW;
+pub(crate) use stage::Stage;
+
+use self::embedding::Embedding;
+use crate::cache::Cache;
+use crate::checkpoint::Checkpoint;
+use crate::decoder::Decoder;
+use crate::error::{Error, Least, Result};
+use crate::plan::Plan;
+use crate::stats::PassStats;
+use crate::stream::{Readers, Transfer};
+use crate::unit::{Unit, Units};
+
+/// What an engine is made of, beside its devices.
+pub(crate) struct Parts<B: Backend> {
+    pub(crate) decoder: Box<dyn Decoder<B>>,
+    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) attention: Box<dyn Attention<B>>,
+    /// Dtype of hidden states and KV cache.
+    pub(crate) dtype: DType,
+    pub(crate) transfer: Transfer,
+    /// Whether to wait for the device after every unit, so that its time can be told.
+    pub(crate) profile: bool,
+}
+
+/// Runs passes over a checkpoint, with as many of its units in memory as the budgets allow.
+pub(crate) struct Engine<B: Backend> {
+    parts: Parts<B>,
+    units: Arc<Vec<Unit>>,
+    embedding: Embedding,
+    /// At least one.
+    stages: Vec<Stage<B>>,
+    readers: Readers,
+    plan: Option<Plan>,
+}
+
+/// What a generation asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// Sequences.
+    pub(crate) batch: usize,
+    /// Columns of the longest pass.
+    pub(crate) seq: usize,
+    /// Columns of the KV cache in the end.
+    pub(crate) columns: usize,
+    pub(crate) rows: Rows,
+}
+
+impl Request {
+    /// The least that can be asked for.
+    pub(crate) fn one_token() -> Self {
+        Self { batch: 1, seq: 1, columns: 1, rows: Rows::Last }
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    pub(crate) fn new(parts: Parts<B>, units: Units, stages: Vec<Stage<B>>) -> Result<Self> {
+        let readers = Readers::start(parts.checkpoint.clone(), Readers::number())?;
+        let embedding = Embedding::new(parts.checkpoint.clone(), units.embedding, units.embedding_dtype);
+        Ok(Self { parts, units: Arc::new(units.units), embedding, stages, readers, plan: None })
+    }
+
+    pub(crate) fn dims(&self) -> Dims {
+        self.parts.decoder.dims()
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.parts.dtype
+    }
+
+    pub(crate) fn decoder(&self) -> &dyn Decoder<B> {
+        self.parts.decoder.as_ref()
+    }
+
+    pub(crate) fn attention(&self) -> &dyn Attention<B> {
+        self.parts.attention.as_ref()
+    }
+
+    pub(crate) fn embedding(&self) -> &Embedding {
+        &self.embedding
+    }
+
+    pub(crate) fn units(&self) -> &[Unit] {
+        &self.units
+    }
+
+    /// The first device; all are of one kind.
+    pub(crate) fn device(&self) -> &B::Device {
+        &self.stages[0].device
+    }
+
+    pub(crate) fn has_own_memory(&self) -> bool {
+        self.stages[0].upload.has_own_memory()
+    }
+
+    /// The plan of the last pass.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.parts.checkpoint
+    }
+
+    /// The most memory of their own that the devices have taken so far, in bytes, where they tell.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        self.stages.iter().map(|stage| stage.upload.peak_memory()).sum()
+    }
+
+    /// The plan for a request.
+    pub(crate) fn plan_for(&self, request: Request) -> Result<Plan> {
+        let budgets: Vec<_> = self.stages.iter().map(Stage::budget).collect();
+        let activations = |chunk| self.activations(request, chunk);
+        let plan = Plan::new(&self.sizes(request), (request.batch, request.seq), activations, &budgets)?;
+        for (device, stage) in plan.devices.iter().zip(&self.stages) {
+            let budget = stage.budget.available;
+            if device.bytes > budget {
+                let (kv_cache, activations) = (device.kv_cache, device.activations);
+                return Err(Error::Budget { budget, least: Least { slot: device.slot_len, kv_cache, activations } });
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Makes room for what is asked for, and gives an empty KV cache.
+    ///
+    /// One plan serves all passes of a generation: it is made for the largest of them.
+    pub(crate) fn begin(&mut self, request: Request) -> Result<Cache<B>> {
+        let max_positions = self.dims().max_positions;
+        let Request { batch, seq, columns, .. } = request;
+        if columns > max_positions {
+            let (requested, prompt, max_tokens) = (columns, seq, columns - seq);
+            return Err(Error::TooLong { requested, prompt, max_tokens, max_positions });
+        }
+        let plan = self.plan_for(request)?;
+        self.entered(|engine| engine.adopt(plan))?;
+        Ok(Cache::new(self.decoder(), batch, columns))
+    }
+
+    /// Follows a plan from now on: lets go of what it has no room for.
+    fn adopt(&mut self, plan: Plan) -> Result<()> {
+        let shape = |plan: &Plan| {
+            let memory =
+                plan.devices.iter().map(|device| (device.units.clone(), device.slots, device.slot_len, device.ring));
+            (plan.tiers.clone(), memory.collect::<Vec<_>>())
+        };
+        if self.plan.as_ref().map(shape) != Some(shape(&plan)) {
+            for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
+                stage.clear(&plan.tiers, device);
+            }
+        }
+        self.plan = Some(plan);
+        self.stages.iter().try_for_each(Stage::clean_up)
+    }
+
+    /// Runs the model over new tokens of every sequence in `cache`, which may differ in number.
+    ///
+    /// After an error the cache is of no use: some layers have seen the tokens, others have not.
+    pub(crate) fn forward(
+        &mut self,
+        tokens: &[Vec<u32>],
+        cache: &mut Cache<B>,
+        rows: Rows,
+    ) -> Result<(Logits, PassStats)> {
+        let started = Instant::now();
+        let positions = self.check(tokens, cache)?;
+        cache.begin(&positions);
+        let mut stats = PassStats { tokens: tokens.iter().map(Vec::len).sum(), ..PassStats::default() };
+        let result = self.entered(|engine| {
+            let result = engine.pass(tokens, &positions, cache, rows, &mut stats);
+            match result.is_err() {
+                true => engine.stages.iter_mut().for_each(Stage::stop),
+                // A prompt takes more memory than the tokens after it.
+                false if positions.columns() > 1 => engine.stages.iter().try_for_each(Stage::clean_up)?,
+                false => {}
+            }
+            result
+        });
+        stats.seconds = started.elapsed().as_secs_f64();
+        Ok((result?, stats))
+    }
+
+    /// Runs what computes on the devices, whichever thread it is.
+    fn entered<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
+        let upload = self.stages[0].upload.clone();
+        let (mut run, mut result) = (Some(run), None);
+        upload.enter(&mut || result = run.take().map(|run| run(self)));
+        result.expect("`enter` runs what it is given")
+    }
+
+    /// The positions of `tokens`, if the model has them all.
+    fn check(&self, tokens: &[Vec<u32>], cache: &Cache<B>) -> Result<Positions> {
+        let vocab_size = self.dims().vocab_size;
+        if tokens.iter().any(Vec::is_empty) || tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if let Some(&id) = tokens.iter().flatten().find(|id| **id as usize >= vocab_size) {
+            return Err(Error::TokenId { id, vocab_size });
+        }
+        let counts: Vec<_> = tokens.iter().map(Vec::len).collect();
+        let positions = cache.positions_of(&counts);
+        let (requested, room) = (cache.columns().columns() + positions.columns(), cache.reserve());
+        match requested > room {
+            true => Err(Error::TooLong { requested, prompt: requested, max_tokens: 0, max_positions: room }),
+            false => Ok(positions),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Tiers, transfers and several devices, over devices that are made up: nothing but memory and time may differ.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use burn::backend::Flex;
+use rstest::rstest;
+
+use crate::upload::simulated::SimulatedUpload;
+use crate::{Budget, GenerateOptions, Model, RunDtype, Tier, Transfer};
+
+const PROMPT: [u32; 9] = [3, 14, 15, 92, 65, 35, 89, 79, 32];
+
+fn checkpoint(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A model on so many made-up devices.
+fn simulated(name: &str, devices: usize, [vram, ram]: [Budget; 2], transfer: Transfer, delay: u64) -> Model<Flex> {
+    Model::<Flex>::builder(checkpoint(name))
+        .dtype(RunDtype::Float32)
+        .devices(vec![Default::default(); devices])
+        .vram(vram)
+        .ram(ram)
+        .transfer(transfer)
+        .load_by(&|_| Ok(Arc::new(SimulatedUpload::new(Duration::from_micros(delay)))))
+        .unwrap()
+}
+
+fn resident(name: &str) -> Model<Flex> {
+    Model::builder(checkpoint(name)).dtype(RunDtype::Float32).load().unwrap()
+}
+
+/// Budgets that put units where their name says, for each of `devices`, while `seq` tokens get `more`.
+fn budgets(tiers: &str, devices: u64, (seq, more): (usize, usize)) -> [Budget; 2] {
+    let least = simulated("models/demo", 1, [Budget::Min; 2], Transfer::Async, 0).plan(1, seq, more).unwrap();
+    let (bytes, slot) = (least.bytes(), least.devices[0].slot_len);
+    let (ring, unit) = (128 << 20, slot + (16 << 10));
+    match tiers {
+        "all on disk" => [Budget::Bytes(bytes + slot), Budget::Min],
+        "one slot" => [Budget::Min; 2],
+        "all in host memory" => [Budget::Bytes(bytes + slot), Budget::Free],
+        "all on the device" => [Budget::Free, Budget::Min],
+        _ => [Budget::Bytes(bytes + 2 * slot), Budget::Bytes(devices * (ring + unit))],
+    }
+}
+
+#[rstest]
+fn tiers_and_devices_change_nothing(
+    #[values("all on disk", "one slot", "all in host memory", "all on the device", "some in each tier")] tiers: &str,
+    #[values(1, 2, 3)] devices: usize,
+    #[values(Transfer::Sync, Transfer::Prefetch, Transfer::Async)] transfer: Transfer,
+) {
+    let want = resident("models/demo").logits(&PROMPT, &[4, 1]).unwrap();
+    let mut model = simulated("models/demo", devices, budgets(tiers, devices as u64, (PROMPT.len(), 0)), transfer, 100);
+    let plan = model.plan(1, PROMPT.len(), 0).unwrap();
+    let count = |tier| plan.tiers.iter().filter(|at| **at == tier).count();
+    let counts = [Tier::Device, Tier::Host, Tier::Disk].map(count);
+    let all = plan.tiers.len();
+    match tiers {
+        // Each of several devices has fewer units, so that more of them fit.
+        _ if devices > 1 => assert_eq!(counts.iter().sum::<usize>(), all),
+        "all on disk" | "one slot" => assert_eq!(counts, [0, 0, all]),
+        "all in host memory" => assert_eq!(counts, [0, all, 0]),
+        "all on the device" => assert_eq!(counts, [all, 0, 0]),
+        _ => assert!(counts.iter().all(|count| *count > 0), "{counts:?}"),
+    }
+    for _ in 0..2 {
+        assert!(model.logits(&PROMPT, &[4, 1]).unwrap() == want);
+    }
+}
+
+/// The device's memory for weights is what the plan says, at every moment of several generations.
+#[test]
+fn device_memory_stays_under_the_budget() {
+    let mut model = simulated("models/demo", 1, budgets("some in each tier", 1, (200, 5)), Transfer::Async, 50);
+    let mut most = 0;
+    for prompt in [PROMPT.to_vec(), PROMPT[..2].to_vec(), (0..200).collect()] {
+        let seq = prompt.len();
+        let plan = model.plan(1, seq, 5).unwrap();
+        let share = &plan.devices[0];
+        let options = GenerateOptions { max_tokens: Some(5), ignore_eos: true, ..GenerateOptions::default() };
+        let (_, stats) = model.generate(prompt, &options).unwrap();
+        most = most.max(share.bytes - share.kv_cache - share.activations);
+        let peak = stats.peak_device_bytes.unwrap();
+        assert!(peak > 0 && peak <= most, "{peak} {most} {plan:?}");
+    }
+}
+
+/// What lives in host memory is read once, what lives on the device is uploaded once.
+#[test]
+fn tiers_save_what_they_promise() {
+    let mut model = simulated("models/demo", 1, budgets("some in each tier", 1, (PROMPT.len(), 4)), Transfer::Async, 0);
+    let options = GenerateOptions { max_tokens: Some(4), ignore_eos: true, ..GenerateOptions::default() };
+    let (_, stats) = model.generate(PROMPT.to_vec(), &options).unwrap();
+    let all = stats.prefill.read_bytes;
+    assert_eq!(stats.prefill.upload_bytes, all);
+    for pass in &stats.decode {
+        assert!(0 < pass.read_bytes && pass.read_bytes < pass.upload_bytes && pass.upload_bytes < all, "{pass:?}");
+    }
+}
+
+/// A thousand passes with random delays everywhere give the tokens of a model that does not stream.
+#[rstest]
+fn a_thousand_passes_give_the_same_tokens(#[values(1, 2)] devices: usize) {
+    let options = GenerateOptions {
+        max_tokens: Some(250),
+        temperature: Some(0.0),
+        ignore_eos: true,
+        ..GenerateOptions::default()
+    };
+    let name = "tests/fixtures/llama";
+    let want = resident(name).generate(PROMPT.to_vec(), &options).unwrap().0.tokens;
+    let mut model = simulated(name, devices, [Budget::Min; 2], Transfer::Async, 200);
+    for _ in 0..4 {
+        assert_eq!(model.generate(PROMPT.to_vec(), &options).unwrap().0.tokens, want);
+    }
+}
+
+/// A prompt is worked off in chunks: results are those of one chunk, and memory does not grow with its length, the
+/// hidden states aside.
+#[test]
+fn chunks_change_nothing_but_memory() {
+    let tokens: Vec<u32> = (0..230).map(|i| i * 13 % 1000).collect();
+    let mut whole = resident("models/demo");
+    assert_eq!(whole.plan(1, tokens.len(), 0).unwrap().chunk, tokens.len());
+    let mut chunked =
+        Model::<Flex>::builder(checkpoint("models/demo")).dtype(RunDtype::Float32).ram(Budget::Min).load().unwrap();
+    assert!(chunked.plan(1, tokens.len(), 0).unwrap().chunk <= 32);
+    let [want, got] = [&mut whole, &mut chunked].map(|model| model.logits(&tokens, &[100]).unwrap().concat());
+    let difference = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference <= 5e-5, "{difference}");
+
+    let hidden = |seq: u64| seq * whole.dims().hidden_size as u64 * 4;
+    let activations = |seq: usize| chunked.plan(1, seq, 0).unwrap().devices[0].activations - hidden(seq as u64);
+    assert_eq!(activations(300), activations(512));
+}
