@@ -100,7 +100,7 @@ def main(model):
                 "computing_alone_seconds": computing,
                 "ratio_to_the_larger": seconds(report) / max(reading, computing),
                 "ratio_to_the_sum": seconds(report) / (reading + computing),
-                "wait_seconds": statistics.median(p["wait_seconds"] for p in passes),
+                "wait_seconds": statistics.median(p["wait_read_seconds"] + p["wait_upload_seconds"] for p in passes),
                 "bytes_a_pass": streamed,
                 "planned_bytes": report["stats"]["planned_bytes"],
                 "peak_memory": report["peak_memory"],

@@ -1,4 +1,4 @@
-"""Draws a part of a trace, its lanes one above the other: benches/trace.py TRACE.json OUT.svg [FROM_MS] [TO_MS]
+"""Draws a part of a trace, its lanes one above the other: benches/trace.py TRACE.json OUT.png [FROM_MS] [TO_MS]
 
 TRACE.json is what `leveret generate --trace TRACE.json` writes; times count from the last pass but one's first unit
 unless FROM_MS and TO_MS (from the beginning of the trace) say otherwise. Needs matplotlib.
@@ -9,7 +9,7 @@ import sys
 
 import matplotlib
 
-matplotlib.use("svg")
+matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 COLOURS = {"read": "#4c78a8", "upload": "#f58518", "compute": "#54a24b"}
@@ -46,7 +46,7 @@ def main(path, out, start=None, end=None):
     axes.set_xlim(0, float(end) - float(start))
     axes.set_xlabel("milliseconds; units alternate between light and dark")
     figure.tight_layout()
-    figure.savefig(out, metadata={"Date": None})
+    figure.savefig(out, dpi=110)
 
 
 main(*sys.argv[1:])

@@ -44,7 +44,8 @@ pub struct Bench {
     pub plan: Plan,
     /// What the machine could do just before.
     pub limits: Rates,
-    /// Time to first token of the first generation, in seconds: weights are read, kernels compiled.
+    /// Time to first token of the first generation, in seconds: weights are read, and kernels compiled that measuring
+    /// the limits did not need.
     pub first_ttft: f64,
     /// Time to first token afterwards, in seconds.
     pub ttft: f64,
@@ -52,7 +53,7 @@ pub struct Bench {
     pub prefill: Pace,
     /// The passes over one token each.
     pub decode: Pace,
-    /// The most memory that the process has had, in bytes, where the system tells.
+    /// The most memory that the process has had so far, in bytes, where the system tells.
     pub peak_memory: Option<u64>,
     /// The most that devices with memory of their own have taken of it, in bytes, where they tell.
     pub peak_device_bytes: Option<u64>,

@@ -48,11 +48,17 @@ pub enum Error {
     Changed { path: PathBuf },
     #[error("the device fails: {reason}; check it with nvidia-smi, or run with --device cpu")]
     Device { reason: String },
+    #[error(
+        "{} of device memory are wanted, {} are free; lower --vram, or end what else uses the device",
+        human(*wanted),
+        human(*free)
+    )]
+    DeviceFull { wanted: u64, free: u64 },
     #[error("no device is given to run on; give at least one")]
     NoDevices,
     #[error("{what} was not found; {next}")]
     NoCuda { what: &'static str, next: &'static str },
-    #[error("the thread that reads weights stopped without a reason; load the model again")]
+    #[error("the stream of weights ended without a reason; load the model again")]
     ReaderStopped,
 
     #[error("a budget of {} is too small: {}", human(*budget), least.explanation())]

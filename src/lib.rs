@@ -14,7 +14,6 @@ mod generation_config;
 mod io;
 mod memory;
 mod model;
-mod needs;
 mod options;
 mod plan;
 mod prompt;

@@ -104,7 +104,7 @@ impl<B: Backend> Builder<B> {
         self
     }
 
-    /// A built-in attention implementation by name, one of [`attention::NAMES`].
+    /// A built-in attention implementation by name, one of [`attention::NAMES`]; `auto` otherwise.
     pub fn attention(mut self, name: &str) -> Self {
         self.attention = attention::by_name(name).ok_or_else(|| Error::Name {
             what: "attention implementation",
@@ -191,7 +191,7 @@ impl<B: Backend> Model<B> {
             pin: true,
             transfer: Transfer::default(),
             profile: false,
-            attention: Ok(Box::new(leveret_models::layers::Sdpa::default())),
+            attention: Ok(Box::new(leveret_models::layers::Flash)),
         }
     }
 
@@ -208,7 +208,7 @@ impl<B: Backend> Model<B> {
 
     /// How long a pass over one token takes by a plan of this model, on a machine of these rates.
     pub fn predict(&self, plan: &Plan, rates: &Rates) -> Prediction {
-        plan.predict(&self.engine.sizes(Request::one_token()), rates)
+        plan.predict(&self.engine.sizes(Request::one_token()), rates, self.engine.reads_ahead())
     }
 
     /// The names of the units, in the order of a plan.

@@ -13,7 +13,7 @@ pub(super) struct Marks<B: Backend> {
 }
 
 /// Positions up to which hidden states are kept as they are.
-pub(crate) const FEW: usize = 64;
+pub(super) const FEW: usize = 64;
 
 impl<B: Backend> Marks<B> {
     pub(super) fn new() -> Self {

@@ -1,6 +1,8 @@
 //! What the machine can do, measured on the model's own first layer.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -15,12 +17,15 @@ use crate::error::{AtPath, Error, Result};
 use crate::io::Piece;
 use crate::plan::{DevicePlan, DeviceRates, Rates, Tier};
 use crate::stats::PassStats;
-use crate::stream::{DeviceSlot, HostRing, HostSlot, Job, Readers};
+use crate::stream::{DeviceSlot, HostRing, HostSlot, Job, Readers, read_chunk};
 use crate::unit::{CHUNK, Read};
 use crate::upload::InFlight;
 
 /// How long one rate is measured at most.
 const SPAN: Duration = Duration::from_secs(1);
+
+/// Bytes of one upload at most.
+const LONGEST: usize = 64 << 20;
 
 /// How often something short is repeated.
 const RUNS: usize = 7;
@@ -28,6 +33,8 @@ const RUNS: usize = 7;
 impl<B: Backend> Engine<B> {
     /// Measures the rates that decide how long a pass takes, in a few seconds.
     pub(crate) fn measure(&mut self) -> Result<Rates> {
+        // What an earlier generation holds would not leave the budget that is measured in.
+        (0..self.stages.len()).try_for_each(|i| self.entered(|engine| engine.forget(i)))?;
         let (read, cached) = self.measure_reading()?;
         let devices = (0..self.stages.len()).map(|i| self.entered(|engine| engine.measure_device(i)));
         Ok(Rates { read, cached, devices: devices.collect::<Result<_>>()? })
@@ -39,27 +46,27 @@ impl<B: Backend> Engine<B> {
         let memory = |_| upload.host_memory(CHUNK).at("host memory").and_then(|memory| upload.page_lock(memory));
         let readers = 2 * Readers::number();
         let ring = HostRing::new((0..readers).map(memory).collect::<Result<Vec<_>>>()?);
-        let (jobs, (done, filled)) = (self.readers.jobs(), channel());
-        let (open, _) = channel();
+        let (jobs, mut asked) = (self.readers.jobs(), VecDeque::new());
+        let (stop, (open, _)) = (Arc::new(AtomicBool::new(false)), channel());
         let chunks = || self.units.iter().flat_map(|unit| unit.chunks());
         let cached = |chunk: &Read| {
             let Read { shard, offset, slot } = chunk;
             self.parts.checkpoint.shards()[*shard].is_cached(*offset, slot.len())
         };
         let (all, there) = (chunks().count(), chunks().filter(|chunk| cached(chunk)).count());
-        let (started, mut bytes, mut on_the_way) = (Instant::now(), 0, 0);
+        let (started, mut bytes) = (Instant::now(), 0);
         let mut chunks = chunks().take_while(|_| started.elapsed() < SPAN);
         loop {
-            let next = if on_the_way < readers { chunks.next() } else { None };
+            let next = if asked.len() < readers { chunks.next() } else { None };
             if let Some(chunk) = next {
                 let memory = ring.take().map_err(|_| Error::ReaderStopped)?;
                 let piece = Piece::first(memory, chunk.slot.len());
-                let job = Job { unit: 0, read: chunk, piece, done: done.clone(), _open: open.clone() };
+                let (done, filled) = channel();
+                let job = Job { unit: 0, read: chunk, piece, done, stop: stop.clone(), _open: open.clone() };
                 jobs.send(job).map_err(|_| Error::ReaderStopped)?;
-                on_the_way += 1;
-            } else if on_the_way > 0 {
-                bytes += filled.recv().map_err(|_| Error::ReaderStopped)??.read.slot.len();
-                on_the_way -= 1;
+                asked.push_back(filled);
+            } else if let Some(filled) = asked.pop_front() {
+                bytes += read_chunk(&filled)?.read.slot.len();
             } else {
                 break;
             }
@@ -72,9 +79,15 @@ impl<B: Backend> Engine<B> {
             let compute = self.measure_compute(index)?;
             Ok(DeviceRates { upload, compute })
         });
-        self.stages[index].clear(&[], &DevicePlan::default());
-        self.stages[index].clean_up()?;
+        self.forget(index)?;
         rates
+    }
+
+    /// Lets go of all that a device holds.
+    fn forget(&mut self, index: usize) -> Result<()> {
+        self.plan = None;
+        self.stages[index].clear(&[], &DevicePlan::default());
+        self.stages[index].clean_up()
     }
 
     /// Bytes of weights a second that the first layer computes one token with.
@@ -85,7 +98,8 @@ impl<B: Backend> Engine<B> {
         let model = Model { units: &units, decoder, readers, transfer };
         let stage = &mut self.stages[index];
         let ring = 2 * CHUNK as u64;
-        let (slots, slot_len) = (1, units[0].host_len as u64);
+        let slots = usize::from(!stage.upload.has_own_memory());
+        let slot_len = units[0].host_len as u64;
         let plan = DevicePlan { units: vec![0], slots, slot_len, ring, ..DevicePlan::default() };
         stage.start(&model, &[Tier::Device], &plan)?;
         let running = stage.take(&model, 0, &mut PassStats::default())?;
@@ -121,20 +135,21 @@ impl<B: Backend> Stage<B> {
         if !self.upload.has_own_memory() {
             return Ok(None);
         }
-        const LEN: usize = 256 << 20;
-        let mut memory = self.upload.host_memory(LEN).at("host memory")?;
+        let budget = self.budget.bytes.unwrap_or(u64::MAX) / 2;
+        let len = LONGEST.min(budget as usize);
+        let mut memory = self.upload.host_memory(len).at("host memory")?;
         memory.fill(1);
         let from = Bytes::from_owner(HostSlot::alone(self.upload.page_lock(memory)?));
-        let to = Arc::new(DeviceSlot::alone(self.upload.device_memory(LEN)?));
+        let to = Arc::new(DeviceSlot::alone(self.upload.device_memory(len)?));
         let mut seconds = Vec::new();
         for _ in 0..RUNS {
             let started = Instant::now();
             // Several at once, so that the link is never without work.
-            let copies = (0..4).map(|_| self.upload.copy(from.clone(), &to, &[(0..LEN, 0)]));
+            let copies = (0..4).map(|_| self.upload.copy(from.clone(), &to, &[(0..len, 0)]));
             copies.collect::<Result<Vec<_>>>()?.into_iter().try_for_each(InFlight::wait)?;
             seconds.push(started.elapsed().as_secs_f64());
         }
         seconds.sort_by(f64::total_cmp);
-        Ok(Some((4 * LEN) as f64 / seconds[RUNS / 2]))
+        Ok(Some((4 * len) as f64 / seconds[RUNS / 2]))
     }
 }

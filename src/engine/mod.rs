@@ -4,6 +4,7 @@ mod embedding;
 mod logits;
 mod marks;
 mod measure;
+mod needs;
 mod pass;
 mod stage;
 #[cfg(all(test, feature = "flex"))]
@@ -17,7 +18,6 @@ use leveret_models::layers::{Attention, Positions};
 use leveret_models::{Backend, Dims};
 
 pub(crate) use logits::{Logits, Rows};
-pub(crate) use marks::FEW;
 pub(crate) use stage::Stage;
 
 use self::embedding::Embedding;
@@ -50,7 +50,7 @@ pub(crate) struct Engine<B: Backend> {
     /// At least one.
     stages: Vec<Stage<B>>,
     readers: Readers,
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
 }
 
 /// What a generation asks for.
@@ -112,9 +112,14 @@ impl<B: Backend> Engine<B> {
         self.stages[0].upload.has_own_memory()
     }
 
+    /// Whether weights are brought before they are needed.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.parts.transfer != Transfer::Sync
+    }
+
     /// The plan of the last pass.
     pub(crate) fn plan(&self) -> Option<&Plan> {
-        self.plan.as_ref()
+        self.plan.as_deref()
     }
 
     pub(crate) fn checkpoint(&self) -> &Checkpoint {
@@ -163,12 +168,12 @@ impl<B: Backend> Engine<B> {
                 plan.devices.iter().map(|device| (device.units.clone(), device.slots, device.slot_len, device.ring));
             (plan.tiers.clone(), memory.collect::<Vec<_>>())
         };
-        if self.plan.as_ref().map(shape) != Some(shape(&plan)) {
+        if self.plan.as_deref().map(shape) != Some(shape(&plan)) {
             for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
                 stage.clear(&plan.tiers, device);
             }
         }
-        self.plan = Some(plan);
+        self.plan = Some(Arc::new(plan));
         self.stages.iter().try_for_each(Stage::clean_up)
     }
 

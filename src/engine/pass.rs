@@ -13,7 +13,7 @@ use super::stage::{Loaded, Model, Running};
 use super::{Engine, Logits, Rows};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Tier};
+use crate::plan::Tier;
 use crate::stats::PassStats;
 use crate::unit::{Unit, UnitKind};
 
@@ -41,8 +41,8 @@ struct Pass<B: Backend> {
     rows: Rows,
     /// Chunk by chunk, `[batch, columns, hidden_size]`; from the head on normed, and of what was asked for alone.
     hidden: Vec<Tensor<B, 3>>,
-    /// Rotations of each chunk, on the device at hand.
-    rope: Vec<Rope<B>>,
+    /// Device by device, rotations of each chunk.
+    rope: Vec<Vec<Rope<B>>>,
     logits: Logits,
     marks: Marks<B>,
 }
@@ -57,21 +57,7 @@ impl<B: Backend> Engine<B> {
         rows: Rows,
         stats: &mut PassStats,
     ) -> Result<Logits> {
-        let plan = self.plan.take().ok_or(Error::ReaderStopped)?;
-        let result = self.pass_by(&plan, tokens, positions, cache, rows, stats);
-        self.plan = Some(plan);
-        result
-    }
-
-    fn pass_by(
-        &mut self,
-        plan: &Plan,
-        tokens: &[Vec<u32>],
-        positions: &Positions,
-        cache: &mut Cache<B>,
-        rows: Rows,
-        stats: &mut PassStats,
-    ) -> Result<Logits> {
+        let plan = self.plan.clone().expect("a pass follows `begin`");
         let units = self.units.clone();
         let (decoder, transfer, readers) = (self.parts.decoder.as_ref(), self.parts.transfer, &self.readers);
         let model = Model { units: &units, decoder, readers, transfer };
@@ -90,7 +76,7 @@ impl<B: Backend> Engine<B> {
         let embed = |chunk: &Chunk| self.embedding.gather::<B>(&ids, &chunk.columns, (device, self.parts.dtype));
         let hidden = chunks.iter().map(embed).collect::<Result<Vec<_>>>()?;
         let longest = positions.longest();
-        let rope = |device: &B::Device, chunks: &[Chunk]| {
+        let rope = |device: &B::Device| {
             let rope = decoder.rope();
             chunks.iter().map(|chunk| Rope::new(&rope, dims.head_dim, &chunk.queries, longest, device)).collect()
         };
@@ -99,7 +85,7 @@ impl<B: Backend> Engine<B> {
             Rows::All => positions.batch() * positions.columns(),
         };
         let mut pass = Pass {
-            rope: rope(device, &chunks),
+            rope: self.stages.iter().map(|stage| rope(&stage.device)).collect(),
             chunks,
             rows,
             marks: Marks::new(),
@@ -115,7 +101,6 @@ impl<B: Backend> Engine<B> {
                 let begun = Instant::now();
                 at = stage;
                 pass.move_to(&self.stages[at].device);
-                pass.rope = rope(&self.stages[at].device, &pass.chunks);
                 stats.compute_seconds += begun.elapsed().as_secs_f64();
             }
             let arrived = match self.stages[at].resident(index) {
@@ -125,7 +110,7 @@ impl<B: Backend> Engine<B> {
             let begun = Instant::now();
             let span = tracing::trace_span!("compute", unit = index, stage = at).entered();
             let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
-            pass.run(unit, running, cache, self.parts.attention.as_ref())?;
+            pass.run(unit, running, at, cache, self.parts.attention.as_ref())?;
             if self.parts.profile {
                 self.stages[at].synchronise()?;
             }
@@ -151,17 +136,18 @@ impl<B: Backend> Pass<B> {
         }
     }
 
-    /// Runs a unit over all chunks.
+    /// Runs a unit over all chunks, on the device of stage `at`.
     fn run(
         &mut self,
         unit: &Unit,
         running: &Running<B>,
+        at: usize,
         cache: &mut Cache<B>,
         attention: &dyn leveret_models::layers::Attention<B>,
     ) -> Result<()> {
         match (&running.module, &unit.kind) {
             (Loaded::Layer(layer), UnitKind::Layer(index)) => {
-                let parts = self.hidden.drain(..).zip(self.chunks.iter().zip(&self.rope));
+                let parts = self.hidden.drain(..).zip(self.chunks.iter().zip(&self.rope[at]));
                 let forward = |(x, (chunk, rope)): (_, (&Chunk, _))| {
                     let cache = &mut cache.layers[*index];
                     layer.forward(x, &mut Step { rope, cache, queries: &chunk.queries, keys: &chunk.keys, attention })

@@ -146,7 +146,9 @@ impl<B: Backend> Stage<B> {
         let started = Instant::now();
         let arrived = self.stream.as_mut().ok_or(Error::ReaderStopped)?.next()?;
         if arrived.order.unit != index {
-            // A pass that ended in a panic has left the stream in the middle of its order.
+            // A pass that ended in a panic has left the stream in the middle of its order; it ends once its memory is
+            // free.
+            drop(arrived);
             self.stop();
             return Err(Error::ReaderStopped);
         }

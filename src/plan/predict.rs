@@ -67,8 +67,8 @@ pub struct Prediction {
 
 impl Plan {
     /// What a pass over one token takes when reading, uploading and computing go on at the same time, as they do
-    /// unless there is but one slot or the same cores have to do it all.
-    pub fn predict(&self, units: &[UnitSize], rates: &Rates) -> Prediction {
+    /// where weights come `ahead`, unless there is but one slot or the same cores have to do it all.
+    pub fn predict(&self, units: &[UnitSize], rates: &Rates, ahead: bool) -> Prediction {
         let bytes = |units: &mut dyn Iterator<Item = &UnitSize>| units.map(|unit| unit.host as f64).sum::<f64>();
         let on_disk = units.iter().zip(&self.tiers).filter(|(_, tier)| **tier == Tier::Disk);
         let read = bytes(&mut on_disk.map(|(unit, _)| unit)) / rates.read;
@@ -81,7 +81,7 @@ impl Plan {
             one_slot |= device.slots == 1 && streamed > 0.0;
         }
         let cores = rates.cached && rates.devices.iter().all(|rates| rates.upload.is_none());
-        let seconds = match (one_slot, cores) {
+        let seconds = match (one_slot, cores || !ahead) {
             (false, false) => read.max(upload).max(compute),
             (true, false) => read.max(upload) + compute,
             (_, true) => read + upload + compute,
@@ -112,7 +112,7 @@ mod tests {
             Plan::new(&units, (1, 1), |_| 0, &[budget]).unwrap()
         };
         let seconds = |plan: &Plan, rates: &Rates| {
-            let prediction = plan.predict(&units, rates);
+            let prediction = plan.predict(&units, rates, true);
             (prediction.seconds, prediction.bottleneck)
         };
         let streamed = plan(200);
@@ -120,6 +120,7 @@ mod tests {
         assert_eq!(seconds(&streamed, &rates(200.0, None, true)), (3.0, Bottleneck::Disk));
         assert_eq!(seconds(&streamed, &rates(1000.0, Some(50.0), true)), (8.0, Bottleneck::Link));
         assert_eq!(seconds(&plan(100), &rates(200.0, None, false)), (3.0, Bottleneck::Disk));
+        assert_eq!(streamed.predict(&units, &rates(200.0, None, false), false).seconds, 3.0);
         assert_eq!(seconds(&plan(400), &rates(1.0, Some(1.0), false)), (1.0, Bottleneck::Compute));
     }
 }

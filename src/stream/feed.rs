@@ -8,9 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use bytes::Bytes;
 use leveret_models::Backend;
 
+use super::kept::{Claim, Kept};
 use super::readers::{Filled, Job};
 use super::slot::HostRing;
-use super::{HostSlot, Kept, Order, Source};
+use super::{HostSlot, Order, Source};
 use crate::error::{AtPath, Result};
 use crate::io::Piece;
 use crate::plan::Tier;
@@ -64,15 +65,24 @@ impl<B: Backend> Feed<B> {
 
     /// Whether the unit could be handed on.
     fn feed(&self, order: Order) -> Result<bool> {
-        if order.tier == Tier::Host
-            && let Some(bytes) = self.kept.get_or_claim(order.unit, &self.stop)
-        {
-            return Ok(self.hand_on(order, Incoming::Kept(bytes)));
+        if order.tier == Tier::Host {
+            match self.kept.claim(order.unit, &self.stop) {
+                Claim::Here(bytes) => return Ok(self.hand_on(order, Incoming::Kept(bytes))),
+                Claim::Stopped => return Ok(false),
+                Claim::Yours => {}
+            }
         }
         let (done, filled) = channel();
         let chunks: Vec<_> = self.source.units[order.unit].chunks().collect();
         let ask = |read, piece| {
-            let job = Job { unit: order.unit, read, piece, done: done.clone(), _open: self.open.clone() };
+            let job = Job {
+                unit: order.unit,
+                read,
+                piece,
+                done: done.clone(),
+                stop: self.stop.clone(),
+                _open: self.open.clone(),
+            };
             self.jobs.send(job).is_ok()
         };
         if self.passes_through(order) {

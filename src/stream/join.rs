@@ -8,7 +8,7 @@ use leveret_models::Backend;
 
 use super::feed::{Coming, Incoming};
 use super::order::{Clock, Work};
-use super::readers::{self, Filled};
+use super::readers::{Filled, read_chunk};
 use super::{Arrived, Kept, Order, Source};
 use crate::error::{Error, Result};
 use crate::io::Piece;
@@ -56,7 +56,7 @@ impl<B: Backend> Joiner<B> {
                 let mut read = Work { bytes: self.source.units[order.unit].bytes(), ..Work::default() };
                 let mut pieces = Vec::with_capacity(count);
                 for _ in 0..count {
-                    let Filled { piece, time, .. } = readers::next(&filled)?;
+                    let Filled { piece, time, .. } = read_chunk(&filled)?;
                     read.add(time, &self.clock);
                     pieces.push(piece);
                 }

@@ -14,6 +14,16 @@ struct Shelf {
     changed: Condvar,
 }
 
+/// What somebody who needs a unit is to do.
+pub(crate) enum Claim {
+    /// Take it.
+    Here(Bytes),
+    /// Bring it.
+    Yours,
+    /// Nothing any more.
+    Stopped,
+}
+
 /// What is at a unit's place.
 #[derive(Debug)]
 enum Place {
@@ -29,15 +39,16 @@ impl Kept {
 
     /// The unit, if it is here. If it is not, whoever asks first has to bring it, and others wait until that is done or
     /// `stop` says that it never will be.
-    pub(crate) fn get_or_claim(&self, unit: usize, stop: &AtomicBool) -> Option<Bytes> {
+    pub(crate) fn claim(&self, unit: usize, stop: &AtomicBool) -> Claim {
         let mut units = self.units();
         loop {
             match units.get(&unit) {
-                Some(Place::Filled(bytes)) => return Some(bytes.clone()),
-                Some(Place::Claimed) if !stop.load(Ordering::SeqCst) => {}
-                _ => {
+                _ if stop.load(Ordering::SeqCst) => return Claim::Stopped,
+                Some(Place::Filled(bytes)) => return Claim::Here(bytes.clone()),
+                Some(Place::Claimed) => {}
+                None => {
                     units.insert(unit, Place::Claimed);
-                    return None;
+                    return Claim::Yours;
                 }
             }
             units = self.0.changed.wait(units).unwrap_or_else(PoisonError::into_inner);

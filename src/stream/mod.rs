@@ -22,7 +22,7 @@ use leveret_models::Backend;
 
 pub(crate) use kept::Kept;
 pub(crate) use order::{Arrived, Order};
-pub(crate) use readers::{Job, Readers};
+pub(crate) use readers::{Job, Readers, read_chunk};
 pub(crate) use slot::{DeviceSlot, HostRing, HostSlot};
 pub use transfer::Transfer;
 
@@ -100,7 +100,7 @@ impl Stream {
             coming: to_deliver,
         };
         let kept = memory.kept;
-        let clock = order::Clock::default();
+        let clock = readers.clock();
         let joiner = join::Joiner { source: source.clone(), coming, kept: kept.clone(), clock: clock.clone() };
 
         let requests = waits.then_some(requests);

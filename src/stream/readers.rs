@@ -1,10 +1,12 @@
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::HostSlot;
+use super::order::Clock;
 use crate::checkpoint::Checkpoint;
 use crate::error::{AtPath, Error, Result};
 use crate::io::Piece;
@@ -31,6 +33,8 @@ impl Shards for Checkpoint {
 pub(crate) struct Readers {
     /// Taken before the threads are joined.
     jobs: Option<Sender<Job>>,
+    /// Until when reading has been counted, by whichever stream.
+    clock: Clock,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -42,6 +46,8 @@ pub(crate) struct Job {
     pub(crate) piece: Piece<HostSlot>,
     /// Who waits for it.
     pub(crate) done: Sender<Result<Filled>>,
+    /// Set when nobody wants it any more.
+    pub(crate) stop: Arc<AtomicBool>,
     /// Dropped with the job and its memory.
     pub(crate) _open: Sender<Infallible>,
 }
@@ -69,18 +75,26 @@ impl Readers {
             std::thread::Builder::new().name(name.clone()).spawn(move || work(&*shards, &queue)).at(name)
         };
         let threads = (0..number).map(thread).collect::<Result<_>>()?;
-        Ok(Self { jobs: Some(jobs), threads })
+        Ok(Self { jobs: Some(jobs), clock: Clock::default(), threads })
     }
 
     /// A way to ask for reads.
     pub(crate) fn jobs(&self) -> Sender<Job> {
         self.jobs.clone().expect("present until the readers are dropped")
     }
+
+    /// What the time of reading is counted by.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
 }
 
 fn work(shards: &dyn Shards, queue: &Mutex<Receiver<Job>>) {
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-    while let Ok(Job { unit, read, mut piece, done, _open }) = next() {
+    while let Ok(Job { unit, read, mut piece, done, stop, _open }) = next() {
+        if stop.load(Ordering::SeqCst) {
+            continue;
+        }
         let _span = tracing::trace_span!("read", unit, bytes = piece.len()).entered();
         let started = Instant::now();
         let result = shards.read(read.shard, read.offset, &mut piece);
@@ -100,6 +114,6 @@ impl Drop for Readers {
 }
 
 /// The next chunk of those that were asked for; an error if its reader has died.
-pub(crate) fn next(filled: &Receiver<Result<Filled>>) -> Result<Filled> {
+pub(crate) fn read_chunk(filled: &Receiver<Result<Filled>>) -> Result<Filled> {
     filled.recv().map_err(|_| Error::ReaderStopped)?
 }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::plan::Tier;
 use crate::unit::{CHUNK, Unit, UnitKind, lay_out};
 use crate::upload::Upload;
-use crate::upload::simulated::SimulatedUpload;
+use crate::upload::simulated::{Fault, SimulatedUpload};
 
 /// Files whose bytes follow from their place, read after random delays.
 struct Fake {
@@ -67,13 +67,22 @@ fn units() -> Vec<Unit> {
 }
 
 fn start(fake: Fake, transfer: Transfer, delay: Duration) -> (Arc<Vec<Unit>>, Readers, Stream) {
+    start_on(SimulatedUpload::new(delay), 2, fake, transfer)
+}
+
+fn start_on(
+    upload: SimulatedUpload,
+    slots: usize,
+    fake: Fake,
+    transfer: Transfer,
+) -> (Arc<Vec<Unit>>, Readers, Stream) {
     let units = Arc::new(units());
-    let upload: Arc<dyn Upload<Flex>> = Arc::new(SimulatedUpload::new(delay));
+    let upload: Arc<dyn Upload<Flex>> = Arc::new(upload);
     let readers = Readers::start(Arc::new(fake), 3).unwrap();
     let longest = units.iter().map(|unit| unit.device_len).max().unwrap();
     let memory = Memory {
         host_ring: (0..2).map(|_| upload.host_memory(CHUNK).unwrap()).collect(),
-        device_ring: (0..2).map(|_| upload.device_memory(longest).unwrap()).collect(),
+        device_ring: (0..slots).map(|_| upload.device_memory(longest).unwrap()).collect(),
         resident: HashMap::from([(0, upload.device_memory(units[0].device_len).unwrap())]),
         kept: Kept::default(),
     };
@@ -123,7 +132,7 @@ fn a_thousand_passes_bring_the_same_bytes(#[values("sync", "prefetch", "async")]
                 let arrived = stream.next().unwrap();
                 assert_eq!(arrived.order.unit, unit);
                 assert_bytes(&units[unit], &arrived);
-                if pass % 100 == 0 {
+                if pass % 4 == unit % 4 {
                     std::thread::sleep(delay.mul_f64(rand::rng().random::<f64>()));
                 }
             }
@@ -150,13 +159,38 @@ fn a_fault_is_an_error_and_no_hang(
     });
 }
 
+/// A copy that does not begin, and one that is lost, at any moment: an error, and an end.
+#[rstest]
+fn a_copy_that_fails_is_an_error_and_no_hang(
+    #[values(Fault::Begin, Fault::End)] fault: Fault,
+    #[values(0, 5, 60)] copy: usize,
+    #[values("sync", "prefetch", "async")] transfer: Transfer,
+) {
+    within_a_minute(move || {
+        let upload = SimulatedUpload::new(Duration::from_micros(100)).with_fault(copy, fault);
+        let (_, _readers, mut stream) = start_on(upload, 1, no_fault(), transfer);
+        let error = (0..1000).find_map(|_| stream.next().err()).expect("the fault is reached");
+        assert!(matches!(error, Error::Device { .. }), "{error}");
+        assert!(stream.next().is_err(), "the stream is over");
+    });
+}
+
 /// A stream that nobody wants any more ends at once, wherever it is.
 #[rstest]
-fn a_dropped_stream_ends(#[values(0, 1, 7)] taken: usize, #[values("sync", "async")] transfer: Transfer) {
+fn a_dropped_stream_ends(
+    #[values(0, 1, 7)] taken: usize,
+    #[values(1, 2)] slots: usize,
+    #[values("sync", "async")] transfer: Transfer,
+) {
     within_a_minute(move || {
-        let (_, _readers, mut stream) = start(no_fault(), transfer, Duration::from_micros(300));
-        let last = (0..taken).map(|_| stream.next().unwrap()).last();
-        drop(stream);
+        let upload = SimulatedUpload::new(Duration::from_micros(300));
+        let (_, _readers, mut stream) = start_on(upload, slots, no_fault(), transfer);
+        let mut last = None;
+        for _ in 0..taken {
+            drop(last.take());
+            last = Some(stream.next().unwrap());
+        }
         drop(last);
+        drop(stream);
     });
 }

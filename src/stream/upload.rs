@@ -11,7 +11,7 @@ use leveret_models::Backend;
 
 use super::join::{Content, Joined};
 use super::order::{Clock, Work};
-use super::readers::{self, Filled};
+use super::readers::{Filled, read_chunk};
 use super::slot::DeviceRing;
 use super::{Arrived, DeviceSlot, Order, Source};
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ impl<B: Backend> Uploader<B> {
             Content::Chunks(filled, count) => {
                 let mut read = Work { bytes: self.source.units[order.unit].bytes(), ..Work::default() };
                 for _ in 0..count {
-                    let Filled { read: chunk, piece, time } = readers::next(&filled)?;
+                    let Filled { read: chunk, piece, time } = read_chunk(&filled)?;
                     read.add(time, &self.clock);
                     if !self.begin(order.unit, Bytes::from_owner(piece), chunk.slot, &slot)? {
                         return Ok(false);

@@ -25,8 +25,8 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "made for devices with memory of their own"))]
-    pub(super) fn new(copied: Box<dyn Event>, from: Bytes, to: Arc<DeviceSlot>) -> Self {
-        Self { copied: Some(copied), start: Instant::now(), _from: from, _to: to }
+    pub(super) fn new(copied: Box<dyn Event>, start: Instant, from: Bytes, to: Arc<DeviceSlot>) -> Self {
+        Self { copied: Some(copied), start, _from: from, _to: to }
     }
 
     /// When it was begun.

@@ -32,7 +32,7 @@ pub(crate) trait Upload<B: Backend>: Send + Sync {
     /// Whether the device has memory of its own, that units are copied to.
     fn has_own_memory(&self) -> bool;
 
-    /// Bytes that can be had of the memory that the device computes in.
+    /// Bytes that can be had of a device's own memory.
     fn available_memory(&self) -> Result<u64>;
 
     /// The most that this process has taken of a device's own memory so far for tensors, in bytes.
@@ -110,7 +110,7 @@ impl DeviceMemory {
 /// Whether CUDA device `index` can compute; an error says what is missing, and the next step.
 #[cfg(feature = "cuda")]
 pub fn check_cuda(index: usize) -> Result<()> {
-    cuda::check(index)
+    cuda::start(index).map(drop)
 }
 
 /// The best way of weights to `device`: CUDA has its own, any other backend the portable one.

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use burn::backend::Flex;
 use burn::tensor::TensorData;
@@ -24,6 +24,19 @@ pub(crate) struct SimulatedUpload {
     copies: Mutex<Sender<Copy>>,
     counts: Arc<Counts>,
     delay: Duration,
+    /// Copies so far.
+    begun: AtomicUsize,
+    /// What goes wrong with the copy of this number.
+    fault: Option<(usize, Fault)>,
+}
+
+/// What may go wrong with a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It cannot be begun.
+    Begin,
+    /// It is lost on its way.
+    End,
 }
 
 /// Device memory, in bytes.
@@ -73,7 +86,12 @@ impl SimulatedUpload {
                 let _ = done.send(());
             }
         });
-        Self { copies: Mutex::new(copies), counts: Arc::default(), delay }
+        Self { copies: Mutex::new(copies), counts: Arc::default(), delay, begun: AtomicUsize::new(0), fault: None }
+    }
+
+    /// The same with a copy that goes wrong.
+    pub(crate) fn with_fault(self, copy: usize, fault: Fault) -> Self {
+        Self { fault: Some((copy, fault)), ..self }
     }
 }
 
@@ -106,8 +124,15 @@ impl Upload<Flex> for SimulatedUpload {
         let (done, copied) = channel();
         let content = to.memory().simulated().content.clone();
         let copy = Copy { from: from.clone(), to: content, segments: segments.to_vec(), done };
-        self.copies.lock().unwrap().send(copy).unwrap();
-        Ok(InFlight::new(Box::new(Copied(copied)), from, to.clone()))
+        let count = self.begun.fetch_add(1, Ordering::SeqCst);
+        if self.fault == Some((count, Fault::Begin)) {
+            return Err(Error::Device { reason: "a copy does not begin".to_owned() });
+        }
+        let started = Instant::now();
+        if self.fault != Some((count, Fault::End)) {
+            self.copies.lock().unwrap().send(copy).unwrap();
+        }
+        Ok(InFlight::new(Box::new(Copied(copied)), started, from, to.clone()))
     }
 
     fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<Flex> {

@@ -27,9 +27,10 @@ pub struct Bench {
     /// Runs to measure, after one that warms up.
     #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one)]
     runs: usize,
-    /// Devices to put side by side instead of --device, such as cpu,cuda.
-    #[arg(long, value_delimiter = ',', value_name = "DEVICES")]
-    compare: Vec<String>,
+    /// What to put side by side instead of --device, such as cpu,cuda; with semicolons where one of them is several
+    /// devices: cuda:0;cuda:0,cuda:1.
+    #[arg(long, value_name = "DEVICES")]
+    compare: Option<String>,
     /// Prints one JSON object, or a list of them with --compare.
     #[arg(long)]
     json: bool,
@@ -43,10 +44,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        let named = |name: &String| Ok((name.clone(), name.parse::<Devices>()?));
-        let devices = match self.compare.as_slice() {
-            [] => vec![(self.how.device.to_string(), self.how.device.clone())],
-            names => names.iter().map(named).collect::<Result<_>>()?,
+        let named = |name: &str| Ok((name.to_owned(), name.parse::<Devices>()?));
+        let devices = match &self.compare {
+            None => vec![(self.how.device.to_string(), self.how.device.clone())],
+            Some(names) => {
+                let between = if names.contains(';') { ';' } else { ',' };
+                names.split(between).map(named).collect::<Result<_>>()?
+            }
         };
         let mut measured = Vec::new();
         for (name, devices) in devices {
@@ -55,7 +59,7 @@ impl Bench {
             measured.extend(result.map(|result| (name, result)));
         }
         let mut out = std::io::stdout();
-        match (self.json, self.compare.is_empty()) {
+        match (self.json, self.compare.is_none()) {
             (true, true) => writeln!(out, "{:#}", object(&measured[0])?)?,
             (true, false) => {
                 let all = measured.iter().map(object).collect::<Result<Vec<_>>>()?;

@@ -116,6 +116,10 @@ impl FromStr for Devices {
             if kind != all.kind || kind == Kind::Auto {
                 bail!("`{names}`: several devices have to be of one kind, such as cuda:0,cuda:1");
             }
+            #[cfg(feature = "cuda")]
+            if kind == Kind::Cuda && all.indices.contains(&index) {
+                bail!("`{names}`: cuda:{index} is named twice");
+            }
             all.indices.push(index);
         }
         Ok(all)

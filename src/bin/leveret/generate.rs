@@ -36,10 +36,11 @@ pub struct Generate {
     /// Prints one JSON object with replies, token ids and numbers.
     #[arg(long)]
     json: bool,
-    /// Prints where the time went, at the end.
+    /// Prints where the time went, at the end; a GPU is waited for after every layer, which takes a little longer.
     #[arg(long)]
     profile: bool,
-    /// Writes a trace of readers, uploads and computation to a file, for ui.perfetto.dev or chrome://tracing.
+    /// Writes a trace of readers, uploads and computation to a file, for ui.perfetto.dev or chrome://tracing; waits as
+    /// --profile does.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Prints no numbers at the end.

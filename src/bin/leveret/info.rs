@@ -5,8 +5,8 @@ use anyhow::Result;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use leveret::Backend;
 use leveret::models::registry::FAMILIES;
-use leveret::{Backend, Budget};
 
 use crate::device::Task;
 use crate::load::How;
@@ -58,13 +58,8 @@ impl Task for Info {
         row("weights", mib(model.checkpoint_bytes()));
         row("tokenizer", if model.tokenizer().is_some() { "yes" } else { "none" }.to_owned());
         row("chat template", if model.has_chat_template() { "yes" } else { "none" }.to_owned());
-        let budget = match self.how.ram {
-            Budget::Free => "free memory".to_owned(),
-            Budget::Min => "min".to_owned(),
-            Budget::Bytes(bytes) => mib(bytes),
-        };
         row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.devices[0].slots));
-        row("", format!("{} of a budget of {budget}, for {} positions", mib(plan.bytes()), 2 * prompt));
+        row("", format!("{} for {} positions; `leveret plan` says more", mib(plan.bytes()), 2 * prompt));
         Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
     }
 }

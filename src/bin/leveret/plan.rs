@@ -75,6 +75,7 @@ fn describe_plan(plan: &Planned, units: &[String], table: &mut Table) {
         };
         let slots = match device.slots {
             0 => String::new(),
+            1 => format!(", one slot of {}", mib(device.slot_len)),
             slots => format!(", {slots} slots of {}", mib(device.slot_len)),
         };
         row(
@@ -96,9 +97,16 @@ fn describe_plan(plan: &Planned, units: &[String], table: &mut Table) {
         for (name, tier) in [("resident", Tier::Device), ("in host memory", Tier::Host), ("on disk", Tier::Disk)] {
             let here: Vec<_> = device.units.iter().copied().filter(|unit| plan.tiers[*unit] == tier).collect();
             if !here.is_empty() {
-                row(format!("  {name}"), format!("{} units: {}", here.len(), names(&here, units)));
+                row(format!("  {name}"), format!("{}: {}", counted(here.len()), names(&here, units)));
             }
         }
+    }
+}
+
+fn counted(units: usize) -> String {
+    match units {
+        1 => "1 unit".to_owned(),
+        units => format!("{units} units"),
     }
 }
 

@@ -57,6 +57,12 @@ impl CopyStream {
         result::stream::create(result::stream::StreamKind::NonBlocking).map(Self).map_err(failed)
     }
 
+    /// Waits until everything on it is done.
+    pub(super) fn synchronise(self) -> Result<()> {
+        // SAFETY: the stream lives until the process ends.
+        unsafe { result::stream::synchronize(self.0) }.map_err(failed)
+    }
+
     pub(super) fn raw(self) -> sys::CUstream {
         self.0
     }

@@ -9,6 +9,9 @@ use super::{checked, failed};
 use crate::error::{Error, Result};
 use crate::upload::Event;
 
+/// Bytes of a copy that is over before one who sleeps is awake.
+const SHORT: usize = 16 << 20;
+
 /// The end of everything that was on a copy stream when it was recorded.
 #[derive(Debug)]
 pub(super) struct CopyEvent {
@@ -21,10 +24,14 @@ pub(super) struct CopyEvent {
 unsafe impl Send for CopyEvent {}
 
 impl CopyEvent {
-    pub(super) fn new(context: Context, stream: CopyStream) -> Result<Self> {
-        // One who waits sleeps: the cores have other work.
-        let flags =
-            sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32 | sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
+    /// An event after a copy of `len` bytes.
+    pub(super) fn new(context: Context, stream: CopyStream, len: usize) -> Result<Self> {
+        // One who waits for long sleeps, since the cores have other work; to be woken takes as long as a short copy.
+        let sleeps = match len > SHORT {
+            true => sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32,
+            false => 0,
+        };
+        let flags = sleeps | sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
         context.make_current()?;
         let mut raw = std::ptr::null_mut();
         // SAFETY: the driver writes a handle to `raw`.
@@ -42,9 +49,10 @@ impl CopyEvent {
 
 impl Event for CopyEvent {
     fn wait(self: Box<Self>) -> Result<()> {
-        self.context.make_current()?;
+        let current = self.context.make_current();
+        // Waited for in any case: an event knows its context.
         // SAFETY: the event was recorded and lives.
-        checked(unsafe { sys::cuEventSynchronize(self.raw) })
+        checked(unsafe { sys::cuEventSynchronize(self.raw) }).and(current)
     }
 }
 

@@ -9,6 +9,7 @@ mod probe;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use burn::backend::Cuda;
 use burn::backend::cuda::CudaDevice;
@@ -25,7 +26,6 @@ use self::context::{Context, CopyStream};
 use self::event::CopyEvent;
 pub(crate) use self::memory::CudaMemory;
 use self::pinned::Pinned;
-pub(super) use self::probe::check;
 pub(crate) use self::probe::{Gpu, Toolkit, gpus, toolkit};
 use super::host::Pages;
 use super::in_flight::InFlight;
@@ -45,10 +45,7 @@ pub(super) struct CudaUpload {
 
 impl CudaUpload {
     pub(super) fn new(device: &CudaDevice, pin: bool) -> Result<Self> {
-        // Asked first: where something is missing, the client below panics or computes nothing.
-        check(device.index)?;
-        let client = std::panic::catch_unwind(|| CudaRuntime::client(device))
-            .map_err(|_| Error::Device { reason: "it could not be started".to_owned() })?;
+        let client = start(device.index)?;
         let context = Context::primary(device.index)?;
         let stream = CopyStream::new(context)?;
         Ok(Self { device: device.clone(), client, context, stream, pin })
@@ -90,7 +87,7 @@ impl Upload<Cuda> for CudaUpload {
     fn device_memory(&self, len: usize) -> Result<DeviceMemory> {
         let free = self.available_memory()?;
         match free < len as u64 {
-            true => Err(Error::Device { reason: format!("{len} bytes are wanted, {free} are free") }),
+            true => Err(Error::DeviceFull { wanted: len as u64, free }),
             false => CudaMemory::new(&self.client, len).map(DeviceMemory::Cuda),
         }
     }
@@ -98,8 +95,7 @@ impl Upload<Cuda> for CudaUpload {
     fn copy(&self, from: Bytes, to: &Arc<DeviceSlot>, segments: &[(Range<usize>, usize)]) -> Result<InFlight> {
         let memory = to.memory().cuda();
         self.context.make_current()?;
-        // Made first: once copies are on their way, their ends must outlive them.
-        let event = CopyEvent::new(self.context, self.stream)?;
+        let (event, started) = (CopyEvent::new(self.context, self.stream, from.len())?, Instant::now());
         let mut copied = Ok(());
         for (range, place) in segments {
             let (bytes, address) = (&from[range.clone()], memory.address(*place, range.len()));
@@ -108,8 +104,13 @@ impl Upload<Cuda> for CudaUpload {
             // before have ended, since whoever took `to` from its ring has waited for them.
             copied = copied.and_then(|()| unsafe { result::memcpy_htod_async(address, bytes, self.stream.raw()) });
         }
-        let in_flight = InFlight::new(Box::new(event.record()?), from, to.clone());
-        copied.map(|()| in_flight).map_err(failed)
+        let recorded = event.record();
+        if copied.is_err() || recorded.is_err() {
+            // What is on its way must arrive before its ends may go.
+            self.stream.synchronise()?;
+        }
+        copied.map_err(failed)?;
+        Ok(InFlight::new(Box::new(recorded?), started, from, to.clone()))
     }
 
     fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<Cuda> {
@@ -118,6 +119,14 @@ impl Upload<Cuda> for CudaUpload {
         let shape = tensor.shape.clone().into();
         CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape, handle, tensor.dtype)
     }
+}
+
+/// Starts a device.
+pub(super) fn start(index: usize) -> Result<ComputeClient<CudaRuntime>> {
+    // Asked first: where something is missing, the client below panics or computes nothing.
+    probe::check(index)?;
+    std::panic::catch_unwind(|| CudaRuntime::client(&CudaDevice::new(index)))
+        .map_err(|_| Error::Device { reason: format!("cuda:{index} could not be started") })
 }
 
 fn failed(error: DriverError) -> Error {

@@ -59,7 +59,7 @@ pub(crate) fn toolkit() -> Result<Toolkit> {
 }
 
 /// Whether device `index` can compute.
-pub(crate) fn check(index: usize) -> Result<()> {
+pub(super) fn check(index: usize) -> Result<()> {
     let gpus = gpus()?;
     match gpus.len() {
         0 => return Err(missing("a CUDA device", "run with --device cpu")),

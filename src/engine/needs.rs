@@ -4,7 +4,8 @@ use burn::tensor::DType;
 use leveret_models::Backend;
 use leveret_models::layers::{AttentionShape, KvCache};
 
-use crate::engine::{Engine, FEW, Request, Rows};
+use super::marks::FEW;
+use super::{Engine, Request, Rows};
 use crate::plan::UnitSize;
 use crate::record::stored_dtype;
 use crate::unit::{Unit, UnitKind, UnitTensor};
@@ -36,19 +37,27 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Keys and values of one layer.
-    fn kv_cache(&self, layer: usize, Request { batch, seq, columns, .. }: Request) -> u64 {
-        let (dims, window) = (self.dims(), self.decoder().sliding_window(layer));
-        let mut capacity = wide(KvCache::<B>::capacity_for(columns, columns, window));
-        if window.is_some() {
-            // While it appends more than its window, its old buffers and its new ones exist.
-            capacity += wide(columns.min(seq));
-        }
-        let column = 2 * wide(dims.num_kv_heads) * wide(dims.head_dim) * wide(self.dtype().size());
-        cut(column.saturating_mul(wide(batch)).saturating_mul(capacity))
+    fn kv_cache(&self, layer: usize, Request { batch, columns, .. }: Request) -> u64 {
+        let capacity = KvCache::<B>::capacity_for(columns, columns, self.decoder().sliding_window(layer));
+        cut(self.kv_column(batch).saturating_mul(wide(capacity)))
+    }
+
+    /// Keys and values of one column in one layer.
+    fn kv_column(&self, batch: usize) -> u128 {
+        let dims = self.dims();
+        (2 * wide(dims.num_kv_heads) * wide(dims.head_dim) * wide(self.dtype().size())).saturating_mul(wide(batch))
+    }
+
+    /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
+    fn appending(&self, Request { batch, columns, .. }: Request, chunk: usize) -> u128 {
+        let windows = (0..self.dims().num_layers).filter_map(|layer| self.decoder().sliding_window(layer));
+        let longest = windows.map(|window| columns.min(window.saturating_add(chunk))).max().unwrap_or(0);
+        self.kv_column(batch).saturating_mul(wide(longest))
     }
 
     /// Memory beside weights and KV cache while a layer computes `chunk` columns at a time.
-    pub(crate) fn activations(&self, Request { batch, seq, columns, rows }: Request, chunk: usize) -> u64 {
+    pub(super) fn activations(&self, request: Request, chunk: usize) -> u64 {
+        let Request { batch, seq, columns, rows } = request;
         let dims = self.dims();
         // The widest moments of a layer, in f32: the MLP's tensors with what kernels make of them, or queries, keys and
         // values; beside them hidden states, normed, widened and summed.
@@ -64,8 +73,12 @@ impl<B: Backend> Engine<B> {
         let positions = wide(batch) * wide(seq);
         let kept = positions.min(wide(FEW)) * wide(dims.num_layers + 1);
         let hidden = positions.saturating_add(kept).saturating_mul(wide(dims.hidden_size) * wide(self.dtype().size()));
-        let rows = wide(self.embedding().kept_len());
-        cut(numbers.saturating_mul(4).saturating_add(hidden).saturating_add(rows).saturating_add(KERNEL_SCRATCH))
+        // Every chunk has the rotations of its positions, and the positions of all columns up to its own.
+        let rotations = positions.saturating_mul(4 * wide(dims.head_dim));
+        let chunks = wide(seq.div_ceil(chunk.max(1)));
+        let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
+        let beside = [hidden, rotations, places, self.appending(request, chunk), wide(self.embedding().kept_len())];
+        cut(beside.into_iter().fold(numbers.saturating_mul(4), u128::saturating_add).saturating_add(KERNEL_SCRATCH))
     }
 }
 
