@@ -1,6 +1,6 @@
 """Draws a part of a trace, its lanes one above the other: benches/trace.py TRACE.json OUT.png [FROM_MS] [TO_MS]
 
-TRACE.json is what `leveret generate --trace TRACE.json` writes; times count from the last pass but one's first unit
+TRACE.json is what `leveret generate --trace TRACE.json` writes; shown are 100 ms of the last pass but one
 unless FROM_MS and TO_MS (from the beginning of the trace) say otherwise. Needs matplotlib.
 """
 
@@ -33,7 +33,8 @@ def main(path, out, start=None, end=None):
         all_spans = sorted(spans(json.load(f)), key=lambda s: s[3])
     if start is None:
         passes = [s[3] for s in all_spans if s[1] == "compute" and s[2] == "0"]
-        start, end = passes[-2] - 2, passes[-1] + 4
+        start = passes[-2] - 2
+        end = start + 100
     shown = [s for s in all_spans if s[4] > float(start) and s[3] < float(end)]
     reads = sorted({s[0] for s in shown if s[1] == "read"}, key=lambda lane: int(lane.split("-")[1]))
     lanes = reads + ["upload", "compute"]

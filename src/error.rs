@@ -67,7 +67,7 @@ pub enum Error {
     HostBudget { budget: u64, least: u64 },
     #[error("cannot tell how much memory is free: {reason}; say how much may be used (--ram 4GiB)")]
     FreeMemory { reason: String },
-    #[error("`{text}` is not a size; write bytes, `512MiB`, `4GiB`, `2GB` or `min`")]
+    #[error("`{text}` is not a size; write bytes, `512MiB`, `4GiB`, `2GB`, `min` or `free`")]
     Size { text: String },
     #[error("unknown {what} `{found}`; expected {expected}")]
     Name { what: &'static str, found: String, expected: String },

@@ -63,7 +63,7 @@ impl GenerationConfig {
         let path = dir.join("generation_config.json");
         let mut this: Self = match path.exists() {
             true => {
-                let text = std::fs::read_to_string(&path).at(&path)?;
+                let text = crate::io::read_text(&path).at(&path)?;
                 serde_json::from_str(&text).map_err(|error| wrong(&path, error))?
             }
             false => Self::default(),

@@ -16,6 +16,7 @@ use crate::engine::{Engine, Parts, Request, Rows, Stage};
 use crate::error::{AtPath, Error, Result};
 use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
+use crate::io::read_text;
 use crate::memory::{self, Budget, Limit};
 use crate::options::GenerateOptions;
 use crate::plan::{Plan, Prediction, Rates};
@@ -130,7 +131,7 @@ impl<B: Backend> Builder<B> {
     pub(crate) fn load_by(self, upload: &dyn Fn(&B::Device) -> Result<Shared<B>>) -> Result<Model<B>> {
         let dir = self.path;
         let config_path = dir.join("config.json");
-        let text = std::fs::read_to_string(&config_path).at(&config_path)?;
+        let text = read_text(&config_path).at(&config_path)?;
         let decoder = decoder::open::<B>(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let config = Config::parse(&config_path, &text)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;

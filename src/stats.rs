@@ -44,8 +44,11 @@ impl PassStats {
         self.read_seconds += arrived.read.busy.as_secs_f64();
         self.upload_bytes += arrived.upload.bytes;
         self.upload_seconds += arrived.upload.busy.as_secs_f64();
-        // Until its last byte had been read, it was waited for that; then for what came after.
-        let read = arrived.read.end.map_or(start, |read| read.clamp(start, end));
+        // Until its last byte had been read, it was waited for that; then for the upload, if there was one.
+        let read = match arrived.upload.bytes {
+            0 => end,
+            _ => arrived.read.end.map_or(start, |read| read.clamp(start, end)),
+        };
         self.wait_read_seconds += (read - start).as_secs_f64();
         self.wait_upload_seconds += (end - read).as_secs_f64();
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use tokenizers::tokenizer::DecodeStream;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
-use crate::error::{Error, Result};
+use crate::error::{AtPath, Error, Result};
+use crate::io::read_small;
 
 /// The tokenizer of a checkpoint.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl Tokenizer {
             return Ok(None);
         }
         let broken = |error: tokenizers::Error| Error::Tokenizer { path: path.clone(), reason: error.to_string() };
-        let mut inner = tokenizers::Tokenizer::from_file(&path).map_err(broken)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(read_small(&path).at(&path)?).map_err(broken)?;
         // What training left behind would cut prompts short or fill them up.
         inner.with_truncation(None).map_err(broken)?.with_padding(None);
         Ok(Some(Self { inner, path }))

@@ -109,16 +109,6 @@ fn more_memory_than_there_is() {
     }
 }
 
-#[cfg(unix)]
-#[test]
-fn a_pipe_in_place_of_a_file_does_not_hang() {
-    let dir = copy_of(&fixture("llama"));
-    let path = dir.path().join("model.safetensors");
-    fs::remove_file(&path).unwrap();
-    std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-    assert_says(&load_error(dir.path()), &["model.safetensors", "not a regular file"]);
-}
-
 #[test]
 fn unknown_dtype() {
     let dir = with_tensors("llama", |name, shape| {
@@ -280,6 +270,23 @@ fn ids_and_prompts() {
     assert_says(&error(vec![1, 128]), &["token id 128 is out of range", "128 entries"]);
     assert_says(&error(vec![]), &["the prompt is empty"]);
     assert_says(&error(vec![1; 2049]), &["2049", "the model has 2048"]);
+}
+
+/// A pipe in place of a file would be waited for, for ever.
+#[cfg(unix)]
+#[rstest]
+#[case("config.json")]
+#[case("generation_config.json")]
+#[case("tokenizer.json")]
+#[case("tokenizer_config.json")]
+#[case("chat_template.jinja")]
+#[case("model.safetensors")]
+fn a_pipe_in_place_of_a_file(#[case] name: &str) {
+    let dir = copy_of(&demo());
+    let path = dir.path().join(name);
+    let _ = fs::remove_file(&path);
+    std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert_says(&load_error(dir.path()), &[name, "not a regular file"]);
 }
 
 #[test]

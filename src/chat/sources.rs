@@ -1,13 +1,13 @@
 //! Where a checkpoint keeps its chat templates and its special tokens.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::io::read_small;
 
 /// The tokens that transformers itself knows; a template may print others, whose names end alike.
 const STANDARD_TOKENS: [&str; 7] =
@@ -102,7 +102,7 @@ fn read_object(path: &Path) -> Result<Map<String, Value>> {
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match read_small(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::Io { path: path.to_owned(), error }),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{TensorEntry, header};
 use crate::error::{AtPath, Error, Result};
-use crate::io::WeightFile;
+use crate::io::{WeightFile, read_text};
 
 /// `model.safetensors.index.json`.
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ struct Index {
 
 /// Opens the shards that an index names; a tensor exists if the index says so and lies where it says.
 pub(super) fn open(path: &Path) -> Result<(Vec<WeightFile>, HashMap<String, TensorEntry>)> {
-    let text = std::fs::read_to_string(path).at(path)?;
+    let text = read_text(path).at(path)?;
     let Index { weight_map } = serde_json::from_str(&text)
         .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
     let mut by_shard = BTreeMap::<String, Vec<String>>::new();

@@ -21,8 +21,8 @@ use crate::stream::{DeviceSlot, HostRing, HostSlot, Job, Readers, read_chunk};
 use crate::unit::{CHUNK, Read};
 use crate::upload::InFlight;
 
-/// How long one rate is measured at most.
-const SPAN: Duration = Duration::from_secs(1);
+/// How long reading is measured: long enough for small files too, which are read over and over.
+const SPAN: Duration = Duration::from_millis(500);
 
 /// Bytes of one upload at most.
 const LONGEST: usize = 64 << 20;
@@ -55,7 +55,7 @@ impl<B: Backend> Engine<B> {
         };
         let (all, there) = (chunks().count(), chunks().filter(|chunk| cached(chunk)).count());
         let (started, mut bytes) = (Instant::now(), 0);
-        let mut chunks = chunks().take_while(|_| started.elapsed() < SPAN);
+        let mut chunks = std::iter::repeat_with(chunks).flatten().take_while(|_| started.elapsed() < SPAN);
         loop {
             let next = if asked.len() < readers { chunks.next() } else { None };
             if let Some(chunk) = next {

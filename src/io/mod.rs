@@ -2,8 +2,10 @@
 
 mod direct;
 mod piece;
+mod small_file;
 mod weight_file;
 
 pub(crate) use direct::{BLOCK, open as open_direct};
 pub(crate) use piece::Piece;
+pub(crate) use small_file::{read_small, read_text};
 pub(crate) use weight_file::WeightFile;

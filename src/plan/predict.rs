@@ -69,7 +69,7 @@ impl Plan {
     /// What a pass over one token takes when reading, uploading and computing go on at the same time, as they do
     /// where weights come `ahead`, unless there is but one slot or the same cores have to do it all.
     pub fn predict(&self, units: &[UnitSize], rates: &Rates, ahead: bool) -> Prediction {
-        let bytes = |units: &mut dyn Iterator<Item = &UnitSize>| units.map(|unit| unit.host as f64).sum::<f64>();
+        let bytes = |units: &mut dyn Iterator<Item = &UnitSize>| units.map(|unit| unit.host).sum::<u64>() as f64;
         let on_disk = units.iter().zip(&self.tiers).filter(|(_, tier)| **tier == Tier::Disk);
         let read = bytes(&mut on_disk.map(|(unit, _)| unit)) / rates.read;
         let (mut upload, mut compute, mut one_slot) = (0.0f64, 0.0, false);

@@ -41,16 +41,19 @@ impl Plan {
         activations: impl Fn(usize) -> u64,
         budgets: &[DeviceBudget],
     ) -> Result<Self> {
-        let mut chunks = chunks(batch, seq);
+        let chunks = chunks(batch, seq);
+        let plan = |chunk: usize, budgets: &[DeviceBudget]| Self::with_chunk(units, chunk, activations(chunk), budgets);
+        // The least that runs: a smaller chunk needs less for itself, and more for what is kept of each.
+        let least: Vec<_> = budgets.iter().map(|budget| DeviceBudget { device: None, ..*budget }).collect();
+        let bytes = |chunk: &usize| plan(*chunk, &least).map_or(u64::MAX, |plan| plan.bytes());
+        let smallest = chunks.iter().copied().min_by_key(bytes).expect("there is always a chunk to try");
         if budgets.iter().any(|budget| budget.device.is_none()) {
-            chunks.drain(..chunks.len() - 1);
+            return plan(smallest, budgets);
         }
-        let smallest = *chunks.last().expect("there is always a chunk to try");
-        let plan = |chunk| Self::with_chunk(units, chunk, activations(chunk), budgets);
-        let plans: Vec<_> = chunks.into_iter().filter_map(|chunk| plan(chunk).ok()).collect();
+        let plans: Vec<_> = chunks.into_iter().filter_map(|chunk| plan(chunk, budgets).ok()).collect();
         let best = plans.iter().find(|plan| plan.is_resident());
         let best = best.or_else(|| plans.iter().find(|plan| plan.leaves_room(budgets)));
-        best.cloned().map_or_else(|| plan(smallest), Ok)
+        best.cloned().map_or_else(|| plan(smallest, budgets), Ok)
     }
 
     /// Whether activations leave nearly all memory to weights, and these stream without pauses.
@@ -220,6 +223,17 @@ mod tests {
         assert_eq!(chunk(budget(140), 1, 4000).unwrap(), 32);
         assert_eq!(chunk(DeviceBudget::default(), 1, 4000).unwrap(), 32);
         assert!(chunk(budget(131), 1, 4000).is_err());
+    }
+
+    /// What is kept of each chunk may weigh more than a chunk itself.
+    #[test]
+    fn the_least_is_the_least() {
+        let activations = |chunk: usize| (chunk + 100_000 / chunk) as u64;
+        let plan = |device| Plan::new(&[UNIT; 4], (1, 4000), activations, &[device]);
+        let least = plan(DeviceBudget::default()).unwrap();
+        assert_eq!((least.chunk, least.bytes()), (256, 100 + 256 + 390));
+        assert_eq!(plan(budget(least.bytes())).unwrap().chunk, 256);
+        assert!(plan(budget(least.bytes() - 1)).is_err());
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::device::{Devices, Task};
 use crate::load::How;
-use crate::units::{gb, gb_per_second, mib, percent, seconds};
+use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 
 /// Measures how fast a model runs, and what the machine could do at most.
 #[derive(Debug, Args)]
@@ -38,20 +38,21 @@ pub struct Bench {
     how: How,
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a positive number".to_owned())
-}
-
 impl Bench {
     pub fn run(self) -> Result<()> {
         let named = |name: &str| Ok((name.to_owned(), name.parse::<Devices>()?));
-        let devices = match &self.compare {
-            None => vec![(self.how.device.to_string(), self.how.device.clone())],
+        let devices: Vec<_> = match &self.compare {
+            None => {
+                let device = self.how.device.resolve()?;
+                vec![(device.to_string(), device)]
+            }
             Some(names) => {
                 let between = if names.contains(';') { ';' } else { ',' };
                 names.split(between).map(named).collect::<Result<_>>()?
             }
         };
+        // Before minutes go into the first, see that the last can be had.
+        devices.iter().try_for_each(|(_, devices): &(_, Devices)| devices.check())?;
         let mut measured = Vec::new();
         for (name, devices) in devices {
             let mut result = None;

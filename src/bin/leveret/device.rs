@@ -58,7 +58,7 @@ impl Devices {
     /// Hands the devices to work that is generic over backends.
     pub fn run(&self, task: impl Task) -> Result<()> {
         match self.kind {
-            Kind::Auto => Self::best()?.run(task),
+            Kind::Auto => self.resolve()?.run(task),
             #[cfg(feature = "flex")]
             Kind::Flex => task.run::<burn::backend::Flex>(self.map(|_| Default::default())),
             #[cfg(feature = "ndarray")]
@@ -71,6 +71,24 @@ impl Devices {
                 index => burn::backend::wgpu::WgpuDevice::DiscreteGpu(index),
             })),
         }
+    }
+
+    /// These devices, or those that `auto` stands for.
+    pub fn resolve(&self) -> Result<Self> {
+        match self.kind {
+            Kind::Auto => Self::best(),
+            #[cfg(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "wgpu"))]
+            _ => Ok(self.clone()),
+        }
+    }
+
+    /// Whether they can compute, as far as that can be told at once.
+    pub fn check(&self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if self.kind == Kind::Cuda {
+            self.indices.iter().try_for_each(|index| leveret::check_cuda(*index))?;
+        }
+        Ok(())
     }
 
     #[cfg_attr(not(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "wgpu")), expect(unused))]

@@ -35,7 +35,7 @@ pub struct How {
     #[arg(long, env = "LEVERET_VRAM", default_value = "free", value_name = "SIZE")]
     pub vram: Budget,
     /// Does not page-lock host memory: slower uploads.
-    #[arg(long, env = "LEVERET_NO_PIN")]
+    #[arg(long, env = "LEVERET_NO_PIN", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_pin: bool,
     /// Dtype of hidden states and KV cache: float32, bfloat16, float16, or `auto` for what config.json says.
     #[arg(long, env = "LEVERET_DTYPE", default_value = "auto")]

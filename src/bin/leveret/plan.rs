@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::device::Task;
 use crate::load::How;
-use crate::units::{gb_per_second, mib, pace, seconds};
+use crate::units::{at_least_one, gb_per_second, mib, pace, seconds};
 
 /// Measures this machine for a few seconds; says where each part of a model would live, how long a token would take,
 /// and what limits it.
@@ -22,11 +22,11 @@ pub struct Plan {
     /// Tokens of the prompt to plan for [default: 512, or half of what the model has positions for].
     #[arg(long, value_name = "N")]
     prompt_tokens: Option<usize>,
-    /// Tokens to plan to generate [default: as many].
+    /// Tokens to plan to generate [default: 512, or half of what the model has positions for].
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     /// Sequences to plan for.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     batch: usize,
     /// Prints one JSON object.
     #[arg(long)]
@@ -46,7 +46,13 @@ impl Task for Plan {
         let mut model = self.how.load::<B>(&self.model, devices)?;
         let half = (model.dims().max_positions / 2).min(512);
         let prompt = self.prompt_tokens.unwrap_or(half);
-        let plan = model.plan(self.batch, prompt, self.max_tokens.unwrap_or(half))?;
+        let (max_tokens, positions) = (self.max_tokens.unwrap_or(half), model.dims().max_positions);
+        if prompt.saturating_add(max_tokens) > positions {
+            bail!(
+                "a prompt of {prompt} tokens and {max_tokens} more are asked for, the model has {positions} positions"
+            );
+        }
+        let plan = model.plan(self.batch, prompt, max_tokens)?;
         let rates = model.measure()?;
         let prediction = model.predict(&plan, &rates);
         let (units, weights) = (model.units(), model.checkpoint_bytes());

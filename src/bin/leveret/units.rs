@@ -5,11 +5,17 @@ pub fn mib(bytes: u64) -> String {
 }
 
 pub fn gb(bytes: u64) -> String {
-    format!("{:.2} GB", bytes as f64 / 1e9)
+    match bytes {
+        0..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
 }
 
 pub fn gb_per_second(rate: f64) -> String {
-    format!("{:.1} GB/s", rate / 1e9)
+    match rate {
+        0.0..1e9 => format!("{:.0} MB/s", rate / 1e6),
+        _ => format!("{:.1} GB/s", rate / 1e9),
+    }
 }
 
 pub fn percent(fraction: f64) -> String {
@@ -29,4 +35,9 @@ pub fn pace(seconds: f64) -> String {
         0.0..1.0 => format!("{:.1} tok/s", 1.0 / seconds),
         _ => format!("{seconds:.1} s/token"),
     }
+}
+
+/// A count that cannot be none.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a positive number".to_owned())
 }
