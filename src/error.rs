@@ -129,8 +129,8 @@ impl Least {
 
     fn explanation(&self) -> String {
         format!(
-            "the least is {} (largest unit {}, KV cache {}, activations {}); raise it, or shorten the prompt or \
-             max_tokens",
+            "the least is {} (largest unit {}, KV cache {}, activations {}); raise it (--ram, on a GPU --vram), or shorten \
+             the prompt or max_tokens",
             human(self.total()),
             human(self.slot),
             human(self.kv_cache),
