@@ -1,8 +1,6 @@
-use cudarc::driver::sys;
-
 use super::{Finding, Mark};
 use crate::error::human;
-use crate::upload::{Gpu, Toolkit, gpus, toolkit};
+use crate::upload::{Gpu, Toolkit, driver_version, gpus, toolkit};
 
 /// Major and minor version of CUDA.
 type Version = (i32, i32);
@@ -44,14 +42,6 @@ fn kernels(toolkit: &Toolkit, driver: Option<Version>) -> Finding {
             .next(format!("update the driver, or install the toolkit of CUDA {major}.{minor}")),
         None => Finding::ok("CUDA kernels", found),
     }
-}
-
-/// The newest CUDA that the driver knows; asked only where there is one.
-fn driver_version() -> Option<Version> {
-    let mut version = 0;
-    // SAFETY: the driver is present, as `gpus` has found; it writes one number.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().ok()?;
-    Some((version / 1000, version % 1000 / 10))
 }
 
 #[cfg(test)]

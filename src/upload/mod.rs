@@ -17,7 +17,7 @@ use bytes::Bytes;
 use leveret_models::Backend;
 
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::{Gpu, Toolkit, gpus, toolkit};
+pub(crate) use cuda::{Gpu, Toolkit, driver_version, gpus, toolkit};
 pub(crate) use in_flight::{Event, InFlight};
 
 use crate::error::Result;

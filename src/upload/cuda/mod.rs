@@ -26,7 +26,7 @@ use self::context::{Context, CopyStream};
 use self::event::CopyEvent;
 pub(crate) use self::memory::CudaMemory;
 use self::pinned::Pinned;
-pub(crate) use self::probe::{Gpu, Toolkit, gpus, toolkit};
+pub(crate) use self::probe::{Gpu, Toolkit, driver_version, gpus, toolkit};
 use super::host::Pages;
 use super::in_flight::InFlight;
 use super::{DeviceMemory, HostMemory, Upload};

@@ -41,6 +41,14 @@ pub(crate) fn gpus() -> Result<Vec<Gpu>> {
     (0..device::get_count().map_err(failed)?).map(gpu).collect()
 }
 
+/// Major and minor version of the newest CUDA that the driver knows; asked only where `gpus` has found it.
+pub(crate) fn driver_version() -> Option<(i32, i32)> {
+    let mut version = 0;
+    // SAFETY: the driver is present; it writes one number.
+    unsafe { driver::sys::cuDriverGetVersion(&raw mut version) }.result().ok()?;
+    Some((version / 1000, version % 1000 / 10))
+}
+
 /// libnvrtc and the headers that kernels are compiled with.
 pub(crate) fn toolkit() -> Result<Toolkit> {
     // SAFETY: looks for a library and calls nothing in it.
