@@ -53,7 +53,7 @@ impl DevicePlan {
         let units: Vec<_> = of.iter().map(|unit| all[*unit]).collect();
         let activations = if of.is_empty() { 0 } else { activations };
         let (mut plan, mut tiers) = Self::fill(&units, activations, budget.device)?;
-        if budget.has_own_memory {
+        if budget.has_own_memory && !units.is_empty() {
             plan.fill_host(&units, &mut tiers, budget.host)?;
         }
         plan.units = of;
