@@ -4,7 +4,7 @@ use burn::prelude::Tensor;
 use burn::tensor::DType;
 
 use crate::config::Activation;
-use crate::layers::{Attention, AttentionInput, Sdpa};
+use crate::layers::{Attention, AttentionInput, Heads, Input, Linear, Sdpa};
 use crate::portable;
 
 /// A Burn backend with the few fused operations that decoders need.
@@ -15,17 +15,35 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// Whether tensors made from host bytes use them where they lie, without a copy.
     const USES_HOST_MEMORY: bool = false;
 
-    /// `x · weightᵀ + bias` in the dtype of `x`, whatever the dtype of the weight.
+    /// What several linear layers make of the same input, normed before where it says so: `x · weightᵀ + bias` in the
+    /// dtype of `x`, whatever the dtypes of the weights, dense or packed.
     ///
-    /// Shapes: `x [batch, seq, in]`, `weight [out, in]` as safetensors stores it, `bias [out]`; the result is
-    /// `[batch, seq, out]`.
-    fn linear(x: Tensor<Self, 3>, weight: Tensor<Self, 2>, bias: Option<Tensor<Self, 1>>) -> Tensor<Self, 3> {
-        portable::linear(x, weight, bias)
+    /// Shapes: the input `[batch, seq, in]`, each weight `[out, in]`, each result `[batch, seq, out]`.
+    fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
+        let x = input.normed();
+        layers.map(|layer| portable::linear(x.clone(), layer))
     }
 
-    /// The sum of two tensors of one shape and dtype, `[batch, seq, hidden_size]`.
-    fn add(x: Tensor<Self, 3>, y: Tensor<Self, 3>) -> Tensor<Self, 3> {
-        x + y
+    /// `residual + x · weightᵀ + bias`, all in the dtype of `x`.
+    ///
+    /// Shapes: `x [batch, seq, in]`, the weight `[out, in]`, `residual` and the result `[batch, seq, out]`.
+    fn linear_add(x: Tensor<Self, 3>, layer: &Linear<Self>, residual: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        let [y] = Self::linears(x.into(), [layer]);
+        residual + y
+    }
+
+    /// `activation(gate(input)) · up(input)`, the first half of a gated MLP.
+    ///
+    /// Shapes: the input `[batch, seq, in]`, both weights `[intermediate_size, in]`, the result
+    /// `[batch, seq, intermediate_size]`.
+    fn gated_linears(
+        activation: Activation,
+        input: Input<'_, Self>,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+    ) -> Tensor<Self, 3> {
+        let [gate, up] = Self::linears(input, [gate, up]);
+        portable::gated(activation, gate, up)
     }
 
     /// `x / sqrt(mean(x²) + eps) · weight` over the last dimension, computed in f32, in the dtype of `x`.
@@ -33,19 +51,6 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// Shapes: `x [.., size]`, `weight [size]`; the result is `[.., size]`.
     fn rms_norm<const D: usize>(x: Tensor<Self, D>, weight: Tensor<Self, 1>, eps: f64) -> Tensor<Self, D> {
         portable::rms_norm(x, weight, eps)
-    }
-
-    /// Rotates the pairs `(x[i], x[i + head_dim / 2])` in f32 and gives them back in the dtype of `x`.
-    ///
-    /// Shapes: `x [batch, heads, seq, head_dim]`, `cos` and `sin` `[batch, 1, seq, head_dim / 2]` in f32; the result
-    /// is `[batch, heads, seq, head_dim]`.
-    fn rotate(x: Tensor<Self, 4>, cos: Tensor<Self, 4>, sin: Tensor<Self, 4>) -> Tensor<Self, 4> {
-        portable::rotate(x, cos, sin)
-    }
-
-    /// `activation(gate) · up`, all `[batch, seq, intermediate_size]`.
-    fn gated(activation: Activation, gate: Tensor<Self, 3>, up: Tensor<Self, 3>) -> Tensor<Self, 3> {
-        portable::gated(activation, gate, up)
     }
 
     /// A tensor whose numbers are undefined until they are written.
@@ -58,6 +63,16 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// Shapes: `buffer [batch, num_kv_heads, capacity, head_dim]`, `columns [batch, num_kv_heads, seq, head_dim]`.
     fn append(buffer: Tensor<Self, 4>, columns: Tensor<Self, 4>, at: usize) -> Tensor<Self, 4> {
         portable::append(buffer, columns, at)
+    }
+
+    /// Norms queries and keys where that is asked for, rotates them, and writes keys and values over the columns of the
+    /// buffers from `at` on, in place where nobody else holds these.
+    ///
+    /// Shapes: the buffers `[batch, num_kv_heads, capacity, head_dim]`. Gives the queries
+    /// `[batch, num_heads, seq, head_dim]` and the buffers of keys and values.
+    fn append_heads(heads: Heads<'_, Self>, keys: Tensor<Self, 4>, values: Tensor<Self, 4>, at: usize) -> [Tensor<Self, 4>; 3] {
+        let (q, k) = heads.rotated();
+        [q, Self::append(keys, k, at), Self::append(values, heads.v, at)]
     }
 
     /// Attention over the KV cache as it lies; the result is `[batch, num_heads, q, head_dim]` in the dtype of `q`.

@@ -14,6 +14,7 @@ mod portable;
 mod qwen2;
 mod qwen3;
 pub mod registry;
+pub mod weight;
 
 pub use architecture::{Architecture, DecoderLayer, Dims, Names};
 pub use backend::Backend;

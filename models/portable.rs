@@ -2,17 +2,18 @@
 
 use burn::prelude::Tensor;
 use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
-use burn::tensor::backend::Backend;
 use burn::tensor::{DType, s};
 
+use crate::Backend;
 use crate::config::Activation;
+use crate::layers::Linear;
 
-/// `x · weightᵀ + bias` for `x [batch, seq, in]` and `weight [out, in]`.
-pub fn linear<B: Backend>(x: Tensor<B, 3>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 3> {
+/// `x · weightᵀ + bias` for `x [batch, seq, in]` and a weight `[out, in]`.
+pub fn linear<B: Backend>(x: Tensor<B, 3>, layer: &Linear<B>) -> Tensor<B, 3> {
     let dtype = x.dtype();
     // The transposed view is what GPU kernels read best for one token; nothing is copied.
-    let y = x.matmul(weight.cast(dtype).transpose().unsqueeze());
-    match bias {
+    let y = x.matmul(layer.weight().dense().cast(dtype).transpose().unsqueeze());
+    match layer.bias() {
         Some(bias) => y + bias.cast(dtype).unsqueeze(),
         None => y,
     }

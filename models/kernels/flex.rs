@@ -9,8 +9,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::Backend;
-use crate::portable::linear;
+use crate::layers::{Input, Linear};
+use crate::{Backend, portable};
 
 /// Up to this many rows of input, each weight is multiplied as it is read; beyond, a matrix product pays for widening.
 const FEW_ROWS: usize = 8;
@@ -21,23 +21,28 @@ const PANEL: usize = 1 << 20;
 impl Backend for Flex {
     const USES_HOST_MEMORY: bool = true;
 
-    fn linear(x: Tensor<Self, 3>, weight: Tensor<Self, 2>, bias: Option<Tensor<Self, 1>>) -> Tensor<Self, 3> {
-        let TensorPrimitive::Float(matrix) = weight.clone().into_primitive() else {
-            return linear(x, weight, bias);
-        };
-        match matrix.dtype() {
-            DType::F32 => matrix.as_slice::<f32>().map(|w| product(&x, w)),
-            DType::BF16 => matrix.as_slice::<bf16>().map(|w| product(&x, w)),
-            DType::F16 => matrix.as_slice::<f16>().map(|w| product(&x, w)),
-            _ => None,
-        }
-        .map(|y| match &bias {
-            Some(bias) => y + bias.clone().cast(DType::F32).unsqueeze(),
-            None => y,
-        })
-        .map(|y| y.cast(x.dtype()))
-        .unwrap_or_else(|| linear(x, weight, bias))
+    fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
+        let x = input.normed();
+        layers.map(|layer| linear(&x, layer))
     }
+}
+
+fn linear(x: &Tensor<Flex, 3>, layer: &Linear<Flex>) -> Tensor<Flex, 3> {
+    let TensorPrimitive::Float(matrix) = layer.weight().dense().into_primitive() else {
+        return portable::linear(x.clone(), layer);
+    };
+    match matrix.dtype() {
+        DType::F32 => matrix.as_slice::<f32>().map(|w| product(x, w)),
+        DType::BF16 => matrix.as_slice::<bf16>().map(|w| product(x, w)),
+        DType::F16 => matrix.as_slice::<f16>().map(|w| product(x, w)),
+        _ => None,
+    }
+    .map(|y| match layer.bias() {
+        Some(bias) => y + bias.cast(DType::F32).unsqueeze(),
+        None => y,
+    })
+    .map(|y| y.cast(x.dtype()))
+    .unwrap_or_else(|| portable::linear(x.clone(), layer))
 }
 
 /// `x [batch, seq, in]` by `weight [out, in]`, in f32.
@@ -231,8 +236,16 @@ fn dot<W: Lane, const FMA: bool>(weights: &[W], x: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use burn::module::{Param, ParamId};
     use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+    use crate::weight::Weight;
+
+    fn layer(weight: Tensor<Flex, 2>, bias: Option<Tensor<Flex, 1>>) -> Linear<Flex> {
+        let param = |bias| Param::initialized(ParamId::new(), bias);
+        Linear::of(Weight::Dense(Param::initialized(ParamId::new(), weight)), bias.map(param))
+    }
 
     /// Every path gives what the portable body gives in f32.
     #[test]
@@ -241,11 +254,12 @@ mod tests {
         for (rows, inputs, outputs) in [(1, 64, 32), (3, 37, 5), (8, 100, 257), (9, 33, 65), (40, 70000, 19)] {
             let random = |shape: [usize; 2]| Tensor::<Flex, 2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
             let x = random([rows, inputs]).unsqueeze::<3>();
-            let bias = random([1, outputs]).squeeze_dim(0);
+            let bias = random([1, outputs]).squeeze_dim::<1>(0);
             for dtype in [DType::F32, DType::BF16, DType::F16] {
                 let weight = (random([outputs, inputs]) * (inputs as f64).powf(-0.5)).cast(dtype);
-                let want = linear(x.clone(), weight.clone().cast(DType::F32), Some(bias.clone()));
-                let got = Backend::linear(x.clone(), weight, Some(bias.clone()));
+                let want =
+                    portable::linear(x.clone(), &layer(weight.clone().cast(DType::F32), Some(bias.clone())));
+                let [got] = Flex::linears(x.clone().into(), [&layer(weight, Some(bias.clone()))]);
                 got.into_data().assert_approx_eq::<f32>(&want.into_data(), Tolerance::absolute(1e-4));
             }
         }
@@ -256,11 +270,11 @@ mod tests {
     fn rows_are_independent() {
         let device = Default::default();
         let random = |shape| Tensor::<Flex, 3>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-        let weight = random([1, 50, 48]).squeeze_dim::<2>(0).cast(DType::BF16);
+        let layer = layer(random([1, 50, 48]).squeeze_dim::<2>(0).cast(DType::BF16), None);
         for rows in [5, 20] {
             let x = random([1, rows, 48]);
             let other = Tensor::cat(vec![x.clone().narrow(1, 0, 1), random([1, rows - 1, 48])], 1);
-            let first = |x| Backend::linear(x, weight.clone(), None).narrow(1, 0, 1).into_data();
+            let first = |x: Tensor<Flex, 3>| layer.forward(x).narrow(1, 0, 1).into_data();
             assert_eq!(first(x), first(other));
         }
     }

@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use burn::prelude::Tensor;
 
+use super::Heads;
 use crate::Backend;
 
 /// Columns by which a cache that was not sized ahead grows.
@@ -29,6 +30,8 @@ pub struct KvCache<B: Backend> {
 /// The buffers come whole, since a part of them is a copy on some backends.
 #[derive(Debug, Clone)]
 pub struct Alive<B: Backend> {
+    /// The queries, ready: `[batch, num_heads, seq, head_dim]`.
+    pub q: Tensor<B, 4>,
     /// Keys `[batch, num_kv_heads, capacity, head_dim]`.
     pub k: Tensor<B, 4>,
     /// Values `[batch, num_kv_heads, capacity, head_dim]`.
@@ -61,12 +64,13 @@ impl<B: Backend> KvCache<B> {
         sliding_window.map_or(grown, |window| grown.min(window - 1 + STEP))
     }
 
-    /// Appends the keys and values of one pass, `[batch, num_kv_heads, seq, head_dim]`.
+    /// Norms and rotates the heads of one pass as they ask for it, and appends their keys and values.
     ///
     /// All sequences get as many columns; padding may stand at the left of the first pass only, since a window counts
     /// columns.
-    pub fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Alive<B> {
+    pub fn append(&mut self, heads: Heads<'_, B>) -> Alive<B> {
         self.forget();
+        let k = heads.k.clone();
         let needed = self.len + k.dims()[2];
         if self.start + needed > self.capacity() {
             self.move_to_buffers(&k, Self::capacity_for(needed, self.reserve, self.sliding_window).max(needed));
@@ -74,10 +78,10 @@ impl<B: Backend> KvCache<B> {
         let (start, end) = (self.start, self.start + self.len);
         let [keys, values] = self.buffers.take().expect("buffers exist once there is room");
         // In place: between passes nobody else holds the buffers.
-        let [keys, values] = [B::append(keys, k.clone(), end), B::append(values, v, end)];
+        let [q, keys, values] = B::append_heads(heads, keys, values, end);
         self.buffers = Some([keys.clone(), values.clone()]);
         self.len = needed;
-        let alive = Alive { k: keys, v: values, columns: start..start + needed, dropped: self.dropped };
+        let alive = Alive { q, k: keys, v: values, columns: start..start + needed, dropped: self.dropped };
         self.shrink(&k);
         alive
     }
@@ -119,10 +123,18 @@ mod tests {
     use burn::backend::Flex;
     use burn::tensor::TensorData;
 
+    use crate::layers::{Positions, Rope, RopeParameters};
+
     /// `seq` columns whose numbers are their positions.
     fn columns(from: usize, seq: usize) -> Tensor<Flex, 4> {
         let values: Vec<f32> = (from..from + seq).flat_map(|i| [i as f32; 2]).collect();
         Tensor::from_data(TensorData::new(values, [1, 1, seq, 2]), &Default::default())
+    }
+
+    /// Rotations that leave everything as it is.
+    fn still(seq: usize) -> Rope<Flex> {
+        let positions = Positions::new(1, vec![0; seq]);
+        Rope::new(&RopeParameters::default(), 2, &positions, 1, &Default::default())
     }
 
     /// After every pass the cache gives exactly the columns that a query can see, in order, and keeps no more memory
@@ -134,7 +146,9 @@ mod tests {
                 let mut cache = KvCache::<Flex>::new(window, reserve);
                 let mut total = 0;
                 for seq in [5, 1, 1, 700, 1, 2, 290, 1, 260, 1] {
-                    let alive = cache.append(columns(total, seq), columns(total, seq));
+                    let (x, rope) = (columns(total, seq), still(seq));
+                    let (q, k, v) = (x.clone(), x.clone(), x);
+                    let alive = cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope });
                     let seen_before = window.map_or(total, |window| total.min(window - 1));
                     assert_eq!(alive.dropped, total - seen_before);
                     let want = columns(total - seen_before, seen_before + seq).into_data();

@@ -29,9 +29,7 @@ impl<B: Backend> PreNormLayer<B> {
 
 impl<B: Backend> DecoderLayer<B> for PreNormLayer<B> {
     fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
-        let h = self.self_attn.forward(self.input_layernorm.forward(x.clone()), step);
-        let x = B::add(x, h);
-        let h = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()));
-        B::add(x, h)
+        let x = self.self_attn.forward(self.input_layernorm.before(x.clone()), x, step);
+        self.mlp.forward(self.post_attention_layernorm.before(x.clone()), x)
     }
 }

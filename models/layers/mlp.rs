@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::prelude::Tensor;
 
-use super::Linear;
+use super::{Input, Linear};
 use crate::Backend;
 use crate::config::{Activation, DecoderConfig};
 
@@ -27,9 +27,9 @@ impl<B: Backend> GatedMlp<B> {
         }
     }
 
-    /// `[batch, seq, hidden_size]` → the same.
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let (gate, up) = (self.gate_proj.forward(x.clone()), self.up_proj.forward(x));
-        self.down_proj.forward(B::gated(self.hidden_act, gate, up))
+    /// Hidden states `[batch, seq, hidden_size]` → what is to be added to `residual`, added, of the same shape.
+    pub fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>) -> Tensor<B, 3> {
+        let x = B::gated_linears(self.hidden_act, input, &self.gate_proj, &self.up_proj);
+        B::linear_add(x, &self.down_proj, residual)
     }
 }

@@ -4,6 +4,7 @@ pub mod attention;
 mod cache;
 mod decoder;
 mod head;
+mod heads;
 mod linear;
 mod mask;
 mod mlp;
@@ -16,7 +17,8 @@ pub use attention::{Attention, AttentionInput, AttentionShape, Eager, Flash, Sdp
 pub use cache::{Alive, KvCache};
 pub use decoder::PreNormLayer;
 pub use head::Head;
-pub use linear::Linear;
+pub use heads::Heads;
+pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
 pub use mlp::GatedMlp;
 pub use norm::RmsNorm;
@@ -44,7 +46,7 @@ pub struct Step<'a, B: Backend> {
 }
 
 /// A parameter that has a shape and no value until the record loader brings one.
-fn parameter<B: Backend, const D: usize>(shape: [usize; D], device: &B::Device) -> Param<Tensor<B, D>> {
+pub(crate) fn parameter<B: Backend, const D: usize>(shape: [usize; D], device: &B::Device) -> Param<Tensor<B, D>> {
     let unread = move |_: &B::Device, _| unreachable!("a parameter of shape {shape:?} was read before it was loaded");
     Param::uninitialized(ParamId::new(), unread, device.clone(), false, Shape::from(shape))
 }

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::prelude::Tensor;
 
-use super::parameter;
+use super::{Input, parameter};
 use crate::Backend;
 
 /// Root-mean-square norm over the last dimension, computed in f32 (Zhang & Sennrich 2019, arXiv 1910.07467).
@@ -15,6 +15,21 @@ impl<B: Backend> RmsNorm<B> {
     /// A norm over `size` numbers whose weight is not yet loaded.
     pub fn new(size: usize, eps: f64, device: &B::Device) -> Self {
         Self { weight: parameter([size], device), eps }
+    }
+
+    /// What the normed numbers are multiplied by, `[size]`.
+    pub fn weight(&self) -> Tensor<B, 1> {
+        self.weight.val()
+    }
+
+    /// What the mean square is raised by.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// Hidden states to be normed on their way into linear layers.
+    pub fn before(&self, x: Tensor<B, 3>) -> Input<'_, B> {
+        Input { x, norm: Some(self) }
     }
 
     /// `[.., size]` → `[.., size]`, in the dtype of `x`.

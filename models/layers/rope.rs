@@ -10,7 +10,6 @@ use crate::config::{ConfigError, unsupported};
 /// (Su et al. 2021, arXiv 2104.09864).
 #[derive(Debug, Clone)]
 pub struct Rope<B: Backend> {
-    /// `[batch, 1, seq, head_dim / 2]`, f32.
     cos: Tensor<B, 4>,
     sin: Tensor<B, 4>,
 }
@@ -34,9 +33,14 @@ impl<B: Backend> Rope<B> {
         Self { cos: table(f32::cos), sin: table(f32::sin) }
     }
 
-    /// Rotates `x: [batch, heads, seq, head_dim]`, in f32, and gives it back in its own dtype.
-    pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        B::rotate(x, self.cos.clone(), self.sin.clone())
+    /// Cosines `[batch, 1, seq, head_dim / 2]`, f32.
+    pub fn cos(&self) -> Tensor<B, 4> {
+        self.cos.clone()
+    }
+
+    /// Sines `[batch, 1, seq, head_dim / 2]`, f32.
+    pub fn sin(&self) -> Tensor<B, 4> {
+        self.sin.clone()
     }
 }
 

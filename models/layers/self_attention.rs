@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::prelude::Tensor;
 
 use super::cache::Alive;
-use super::{AttentionInput, Linear, Mask, RmsNorm, Step};
+use super::{AttentionInput, Heads, Input, Linear, Mask, RmsNorm, Step};
 use crate::Backend;
 use crate::config::DecoderConfig;
 
@@ -77,24 +77,23 @@ impl<B: Backend> SelfAttention<B> {
         }
     }
 
-    /// `x: [batch, seq, hidden_size]` → the same; this pass's keys and values go into the KV cache.
-    pub fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
-        let [batch, seq, _] = x.dims();
+    /// Hidden states `[batch, seq, hidden_size]` → what is to be added to `residual`, added, of the same shape; this
+    /// pass's keys and values go into the KV cache.
+    pub fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+        let [batch, seq, _] = input.x.dims();
         // [batch, seq, n · head_dim] → [batch, n, seq, head_dim]
-        let heads = |x: Tensor<B, 3>, n, norm: &Option<RmsNorm<B>>| {
-            let x = x.reshape([batch, seq, n, self.head_dim]);
-            norm.as_ref().map_or(x.clone(), |norm| norm.forward(x)).swap_dims(1, 2)
-        };
-        let q = heads(self.q_proj.forward(x.clone()), self.num_heads, &self.q_norm);
-        let k = heads(self.k_proj.forward(x.clone()), self.num_kv_heads, &self.k_norm);
-        let v = heads(self.v_proj.forward(x), self.num_kv_heads, &None);
+        let heads = |x: Tensor<B, 3>, n| x.reshape([batch, seq, n, self.head_dim]).swap_dims(1, 2);
+        let [q, k, v] = B::linears(input, [&self.q_proj, &self.k_proj, &self.v_proj]);
+        let (q_norm, k_norm) = (self.q_norm.as_ref(), self.k_norm.as_ref());
+        let (q, k, v) = (heads(q, self.num_heads), heads(k, self.num_kv_heads), heads(v, self.num_kv_heads));
+        let heads = Heads { q, k, v, q_norm, k_norm, rope: step.rope };
 
-        let q = step.rope.rotate(q);
-        let Alive { k, v, columns, dropped } = step.cache.append(step.rope.rotate(k), v);
+        let Alive { q, k, v, columns, dropped } = step.cache.append(heads);
         let mask = Mask::new(step.queries, step.keys, dropped, self.sliding_window);
         let scale = (self.head_dim as f64).powf(-0.5);
         let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale });
 
-        self.o_proj.forward(out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]))
+        let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
+        B::linear_add(out, &self.o_proj, residual)
     }
 }
