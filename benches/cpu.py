@@ -2,20 +2,25 @@
 
   LEVERET=target/release/leveret python3 benches/cpu.py [WORKDIR] > benches/results/cpu.json
 
-Llama-3.2-1B's shapes, 4 layers and 8000 tokens, with random weights; a prompt of 256 tokens, then 32 passes of one token
-each, on all cores. The parties take turns, each turn a process of its own with one run to warm up, so that a machine that
-drifts drifts for all. In the GGUF files the head has the format of the linear layers; all else is F32.
+Llama-3.2-1B's shapes, 4 layers and 8000 tokens, with random weights; a prompt of 256 tokens, then 32 passes of one
+token each, on all cores. The parties take turns, TURNS (3) each, every turn a process with one run to warm up and three
+that count, so that a machine that drifts drifts for all. A turn waits up to a minute until other processes take no more
+than a fiftieth of the cores, and is taken again, twice at most, if they take more while it runs: threads that wait for
+one another in a loop, as the peers' do, suffer far more from them than Leveret. What they took stands in others_turns.
+In the GGUF files the head has the format of the linear layers; all else is F32. Threads, KV cache, attention and the
+like are as each party has them by default.
 
-Needs llama-cpp-python (built for this machine), gguf, safetensors, torch and transformers. WORKDIR, a new one in the
-system's folder for temporary files by default, takes 3 GB; what lies in it is used again.
+Needs llama-cpp-python (built for this machine), gguf, safetensors, torch and transformers. WORKDIR, by default a folder
+that is gone afterwards, takes 3 GB; checkpoint and GGUF files that lie in it are used again.
 """
 
-import ctypes
 import glob
 import importlib.metadata
 import json
 import os
 import random
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,6 +35,7 @@ LEVERET = os.environ.get("LEVERET", "target/release/leveret")
 THREADS = os.cpu_count()
 PROMPT, TOKENS, RUNS, TURNS = 256, 32, 3, int(os.environ.get("TURNS", 3))
 LAYERS, VOCABULARY = 4, 8000
+DISTURBED, AGAIN, PATIENCE = 0.02, 2, 60
 
 # Whose turn it is, in what format, and for Leveret what makes it of the checkpoint.
 PARTIES = [
@@ -113,7 +119,7 @@ class LlamaCpp:
     def __init__(self, path, context, **params):
         import llama_cpp
 
-        self.lib, self.context = llama_cpp, context
+        self.lib = llama_cpp
         self.silent = llama_cpp.llama_log_callback(lambda *_: None)
         llama_cpp.llama_log_set(self.silent, None)
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
@@ -132,19 +138,19 @@ class LlamaCpp:
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.run), True)
         self.seen = 0
 
-    def forward(self, tokens, all=False):
+    def forward(self, tokens, each=False):
         """Goes on with these tokens; returns the logits after the last, or after each."""
         import numpy
 
         for i, token in enumerate(tokens):
             self.batch.token[i], self.batch.pos[i] = token, self.seen + i
             self.batch.n_seq_id[i], self.batch.seq_id[i][0] = 1, 0
-            self.batch.logits[i] = all or i == len(tokens) - 1
+            self.batch.logits[i] = each or i == len(tokens) - 1
         self.batch.n_tokens = len(tokens)
         if code := self.lib.llama_decode(self.run, self.batch):
             raise RuntimeError(f"llama_decode: {code}")
         self.seen += len(tokens)
-        rows = len(tokens) if all else 1
+        rows = len(tokens) if each else 1
         return numpy.ctypeslib.as_array(self.lib.llama_get_logits(self.run), (rows, self.vocabulary)).copy()
 
 
@@ -172,7 +178,7 @@ class Torch:
 
 
 def peer(model):
-    """Seconds of the passes over the prompt and of those over one token, greedy, after one run that warms up."""
+    """Tokens a second over the prompt and one by one, greedy, by the median pass of the runs after the first."""
     prompt = random.Random(0).choices(range(VOCABULARY), k=PROMPT)
     prefill, decode = [], []
     for run in range(1 + RUNS):
@@ -197,16 +203,45 @@ def turn(party, path, format):
         return {kind: report[kind]["tokens_per_second"] for kind in ("prefill", "decode")}
     run = subprocess.run([sys.executable, __file__, "--turn", party, path, format], capture_output=True, text=True)
     if run.returncode:
-        raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"code {run.returncode}")
+        raise RuntimeError(f"code {run.returncode}: {run.stderr.strip()[-1000:]}")
     return json.loads(run.stdout)
 
 
+def others():
+    """Seconds of all cores that went to processes that are not of this benchmark, so far."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _wait, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - ours
+
+
+def share_of_others(work):
+    """What `work` returns, and the fraction of the cores that went to other processes meanwhile."""
+    start, before = time.perf_counter(), others()
+    result = work()
+    return result, max(0, others() - before) / (time.perf_counter() - start) / THREADS
+
+
+def quiet_turn(*row):
+    """A turn once others are quiet, again if they disturb it; of all the one disturbed least, and by what fraction."""
+    turns = []
+    for _ in range(1 + AGAIN):
+        for _ in range(PATIENCE):
+            if share_of_others(lambda: time.sleep(1))[1] <= DISTURBED:
+                break
+        turns.append(share_of_others(lambda: turn(*row)))
+        if turns[-1][1] <= DISTURBED:
+            break
+    return min(turns, key=lambda turn: turn[1])
+
+
 def prepare(work, party, format, flags):
-    """The checkpoint or the file that a party runs, made if it is not there."""
+    """The checkpoint or the file that a party runs, made if need be."""
     model = f"{work}/model"
     if not os.path.exists(f"{model}/config.json"):
-        flags_of_model = ["--num-hidden-layers", str(LAYERS), "--vocab-size", str(VOCABULARY)]
-        leveret("synth", model, "--preset", "llama-3.2-1b", *flags_of_model)
+        shape = ["--num-hidden-layers", str(LAYERS), "--vocab-size", str(VOCABULARY)]
+        leveret("synth", model, "--preset", "llama-3.2-1b", *shape)
     if party == "llama.cpp":
         path = f"{work}/{format}.gguf"
         if not os.path.exists(path):
@@ -216,8 +251,8 @@ def prepare(work, party, format, flags):
     if flags is None:
         return model
     path = f"{work}/{format.replace(' ', '-')}"
-    if not os.path.exists(f"{path}/config.json"):
-        leveret("pack", model, path, *flags)
+    shutil.rmtree(path, ignore_errors=True)
+    leveret("pack", model, path, *flags)
     return path
 
 
@@ -245,12 +280,12 @@ def main(work):
                 continue
             print(row["party"], row["format"], file=sys.stderr)
             try:
-                rates = turn(row["party"], row["path"], row["format"])
+                rates, share = quiet_turn(row["party"], row["path"], row["format"])
             except Exception as error:
                 row["error"] = str(error)
                 continue
-            for kind, rate in rates.items():
-                row.setdefault(f"{kind}_turns", []).append(rate)
+            for kind, value in {**rates, "others": share}.items():
+                row.setdefault(f"{kind}_turns", []).append(value)
     for row in rows:
         row.pop("path", None)
         if "error" not in row:
@@ -258,14 +293,15 @@ def main(work):
                 row[f"{kind}_tokens_per_second"] = statistics.median(row[f"{kind}_turns"])
 
     done = {(row["party"], row["format"]): row for row in rows if "error" not in row}
-    ratios = {kind: {f"leveret {own} / {party} {format}":
-                     done["leveret", own][f"{kind}_tokens_per_second"] / done[party, format][f"{kind}_tokens_per_second"]
-                     for own, party, format in RATIOS if ("leveret", own) in done and (party, format) in done}
-              for kind in ("decode", "prefill")}
+    ratios = {}
+    for kind in ("decode", "prefill"):
+        rate = {key: row[f"{kind}_tokens_per_second"] for key, row in done.items()}
+        ratios[kind] = {f"leveret {own} / {party} {format}": rate["leveret", own] / rate[party, format]
+                        for own, party, format in RATIOS if ("leveret", own) in done and (party, format) in done}
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
     about = {"command": "benches/cpu.py", "commit": os.environ.get("COMMIT", ""), "cpu": cpu, "cores": THREADS,
-             "layers": LAYERS, "vocabulary": VOCABULARY, "prompt_tokens": PROMPT, "decoded_tokens": TOKENS, "runs": RUNS,
-             "turns": TURNS, "versions": versions("llama-cpp-python", "torch", "transformers")}
+             "layers": LAYERS, "vocabulary": VOCABULARY, "prompt_tokens": PROMPT, "decoded_tokens": TOKENS,
+             "runs": RUNS, "turns": TURNS, "versions": versions("llama-cpp-python", "torch", "transformers")}
     print(json.dumps({**about, "ratios": ratios, "rows": rows}, indent=1))
 
 

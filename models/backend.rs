@@ -70,7 +70,12 @@ pub trait Backend: burn::tensor::backend::Backend {
     ///
     /// Shapes: the buffers `[batch, num_kv_heads, capacity, head_dim]`. Gives the queries
     /// `[batch, num_heads, seq, head_dim]` and the buffers of keys and values.
-    fn append_heads(heads: Heads<'_, Self>, keys: Tensor<Self, 4>, values: Tensor<Self, 4>, at: usize) -> [Tensor<Self, 4>; 3] {
+    fn append_heads(
+        heads: Heads<'_, Self>,
+        keys: Tensor<Self, 4>,
+        values: Tensor<Self, 4>,
+        at: usize,
+    ) -> [Tensor<Self, 4>; 3] {
         let (q, k) = heads.rotated();
         [q, Self::append(keys, k, at), Self::append(values, heads.v, at)]
     }

@@ -1,37 +1,46 @@
 use std::path::Path;
 
 use burn::tensor::DType;
+use leveret_models::weight::Format;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::quantization_config;
 use crate::run_dtype::RunDtype;
 
 /// The parts of a `config.json` that concern the engine and not the architecture.
-pub(crate) struct Config(Value);
+pub(crate) struct Config {
+    json: Value,
+    format: Option<Format>,
+}
 
 impl Config {
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
-        let config: Value = serde_json::from_str(text)
+        let json: Value = serde_json::from_str(text)
             .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
-        let config = Self(config);
-        if let Some(quantization) = config.both("quantization_config").next() {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            let reason =
-                format!("quantization_config asks for `{method}`, expected none; use a checkpoint in F32, F16 or BF16");
-            return Err(Error::Unsupported { path: path.to_owned(), reason });
-        }
+        let mut config = Self { json, format: None };
+        let format = config.both("quantization_config").next().map(quantization_config::read).transpose();
+        config.format = format.map_err(|reason| {
+            let reason = format!("quantization_config {reason}");
+            Error::Unsupported { path: path.to_owned(), reason }
+        })?;
         Ok(config)
     }
 
     /// The whole file.
     pub(crate) fn json(&self) -> &Value {
-        &self.0
+        &self.json
+    }
+
+    /// The format that linear layers are packed in, if they are.
+    pub(crate) fn format(&self) -> Option<Format> {
+        self.format
     }
 
     /// The values of a field on the top level and in `text_config`.
     fn both(&self, field: &str) -> impl Iterator<Item = &Value> {
-        let nested = self.0.get("text_config").and_then(|text| text.get(field));
-        [self.0.get(field), nested].into_iter().flatten().filter(|value| !value.is_null())
+        let nested = self.json.get("text_config").and_then(|text| text.get(field));
+        [self.json.get(field), nested].into_iter().flatten().filter(|value| !value.is_null())
     }
 
     /// Whether either level ties the head to the embedding; `None` when neither says.

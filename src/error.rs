@@ -40,10 +40,11 @@ pub enum Error {
     )]
     Shape { path: PathBuf, tensor: String, expected: Vec<usize>, found: Vec<usize> },
     #[error(
-        "{}: tensor `{tensor}` has dtype {found}, expected F32, F16 or BF16; use a checkpoint that is not quantised",
+        "{}: tensor `{tensor}` has dtype {found}, expected {expected}; check that quantization_config in config.json says \
+         what this checkpoint is, or use one that is not quantised",
         path.display()
     )]
-    Dtype { path: PathBuf, tensor: String, found: String },
+    Dtype { path: PathBuf, tensor: String, expected: String, found: String },
     #[error("{}: changed or became shorter while it was in use; load the model again", path.display())]
     Changed { path: PathBuf },
     #[error("the device fails: {reason}; check it with nvidia-smi, or run with --device cpu")]
@@ -54,6 +55,15 @@ pub enum Error {
         human(*free)
     )]
     DeviceFull { wanted: u64, free: u64 },
+    #[error(
+        "{}: {} are needed there, {} are free; free some, or choose a directory on another disk",
+        path.display(),
+        human(*needed),
+        human(*free)
+    )]
+    DiskFull { path: PathBuf, needed: u64, free: u64 },
+    #[error("{}: `{found}` is there, which {reason}; choose an empty directory", path.display())]
+    NotEmpty { path: PathBuf, found: String, reason: &'static str },
     #[error("no device is given to run on; give at least one")]
     NoDevices,
     #[error("{what} was not found; {next}")]
@@ -91,6 +101,19 @@ pub enum Error {
     )]
     CacheLength { layer: usize, expected: usize, found: usize },
 
+    #[error(
+        "{}: its logits are of {found} tokens each, the model's vocab_size is {expected}: it belongs to another model",
+        path.display()
+    )]
+    VocabSize { path: PathBuf, expected: usize, found: usize },
+    #[error(
+        "{}: has other {what} than {}; compare models that share a tokenizer",
+        path.display(),
+        other.display()
+    )]
+    Incomparable { path: PathBuf, other: PathBuf, what: &'static str },
+    #[error("the text has {tokens} tokens; give one of at least 2")]
+    ShortText { tokens: usize },
     #[error("{}: {reason}", path.display())]
     Tokenizer { path: PathBuf, reason: String },
     #[error(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::DType;
 use leveret_models::layers::{Attention, attention};
+use leveret_models::weight::Format;
 use leveret_models::{Backend, Dims};
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ pub struct Model<B: Backend> {
     template: Option<ChatTemplate>,
     generation: GenerationConfig,
     config_dtype: Option<String>,
+    format: Option<Format>,
 }
 
 /// Says how a model is loaded; made by [`Model::builder`].
@@ -48,6 +50,7 @@ pub struct Builder<B: Backend> {
     dtype: RunDtype,
     ram: Budget,
     vram: Budget,
+    models: usize,
     pin: bool,
     transfer: Transfer,
     profile: bool,
@@ -90,6 +93,12 @@ impl<B: Backend> Builder<B> {
     /// memory of its own by weights that are uploaded in each pass.
     pub fn ram(mut self, budget: Budget) -> Self {
         self.ram = budget;
+        self
+    }
+
+    /// The number of models that share the budgets evenly, this one among them.
+    pub fn beside(mut self, models: usize) -> Self {
+        self.models = models;
         self
     }
 
@@ -141,12 +150,12 @@ impl<B: Backend> Builder<B> {
         let checkpoint = Arc::new(Checkpoint::open(&dir)?);
         // Asked before anything is made on a device: where something is missing, a backend may panic.
         let first = self.devices.first().cloned().ok_or(Error::NoDevices)?;
-        let ram = Limit::new(self.ram, memory::available()?).shared_by(self.devices.len());
+        let ram = Limit::new(self.ram, memory::available()?).shared_by(self.devices.len() * self.models);
         let stage = |device: B::Device| {
             let upload = upload(&device)?;
             Ok(match upload.has_own_memory() {
                 true => {
-                    let vram = Limit::new(self.vram, upload.available_memory()?);
+                    let vram = Limit::new(self.vram, upload.available_memory()?).shared_by(self.models);
                     Stage::new(device, upload, vram, ram)
                 }
                 false => Stage::new(device, upload, ram, Limit::default()),
@@ -154,7 +163,7 @@ impl<B: Backend> Builder<B> {
         };
         let stages = self.devices.into_iter().map(stage).collect::<Result<_>>()?;
 
-        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &first))?;
+        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &first), config.format())?;
         let dtype = match self.dtype {
             RunDtype::Auto => config.dtype(&config_path)?.unwrap_or(units.embedding_dtype),
             RunDtype::Float32 => DType::F32,
@@ -171,7 +180,7 @@ impl<B: Backend> Builder<B> {
         };
         let engine = Engine::new(parts, units, stages)?;
         let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
-        Ok(Model { dir, engine, tokenizer, template, generation, config_dtype })
+        Ok(Model { dir, engine, tokenizer, template, generation, config_dtype, format: config.format() })
     }
 }
 
@@ -189,11 +198,17 @@ impl<B: Backend> Model<B> {
             dtype: RunDtype::default(),
             ram: Budget::default(),
             vram: Budget::default(),
+            models: 1,
             pin: true,
             transfer: Transfer::default(),
             profile: false,
             attention: Ok(Box::new(leveret_models::layers::Flash)),
         }
+    }
+
+    /// The directory of the checkpoint.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// How the model would run `batch` sequences of `prompt` tokens and `max_tokens` more.
@@ -225,6 +240,11 @@ impl<B: Backend> Model<B> {
     /// The dtype that `config.json` names, if it does.
     pub fn config_dtype(&self) -> Option<&str> {
         self.config_dtype.as_deref()
+    }
+
+    /// The format that the checkpoint's linear layers are packed in, if they are.
+    pub fn format(&self) -> Option<Format> {
+        self.format
     }
 
     /// Whether the checkpoint has a chat template.

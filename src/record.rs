@@ -1,13 +1,13 @@
 //! The streaming record loader: swaps a unit's tensors into a Burn module.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::prelude::Tensor;
-use burn::tensor::{DType, TensorPrimitive};
+use burn::prelude::{Int, Tensor};
+use burn::tensor::{DType, ElementConversion, IntDType, TensorPrimitive};
 use leveret_models::Backend;
 
 use crate::error::{Error, Result};
 use crate::stream::Arrived;
-use crate::unit::{Parameter, Unit};
+use crate::unit::{Parameter, Unit, UnitTensor};
 use crate::upload::Upload;
 
 /// A unit that has arrived, and which parameter lies where in it.
@@ -18,17 +18,34 @@ pub(crate) struct Record<'a, B: Backend> {
 }
 
 impl<B: Backend> Record<'_, B> {
+    fn find(&self, parameter: &str) -> Option<&UnitTensor> {
+        self.unit.tensors.iter().find(|tensor| tensor.parameter == parameter)
+    }
+
     /// The tensor of a parameter, if the unit has it.
-    fn tensor<const D: usize>(&self, parameter: &str) -> Option<Tensor<B, D>> {
-        let tensor = self.unit.tensors.iter().find(|tensor| tensor.parameter == parameter)?;
-        let primitive = self.upload.tensor(tensor, self.arrived);
+    fn floats<const D: usize>(&self, parameter: &str) -> Option<Tensor<B, D>> {
+        let primitive = self.upload.floats(self.find(parameter)?, self.arrived);
         Some(Tensor::from_primitive(TensorPrimitive::Float(primitive)))
+    }
+
+    /// The codes or scales of a packed parameter, if the unit has them.
+    fn ints<const D: usize>(&self, parameter: &str) -> Option<Tensor<B, D, Int>> {
+        let tensor = self.find(parameter)?;
+        let ints = |tensor| Tensor::<B, D, Int>::from_primitive(self.upload.ints(tensor, self.arrived));
+        Some(match tensor.dtype {
+            // Scales that kernels want in f32, of which bf16 is the upper half.
+            DType::BF16 => {
+                let halves = UnitTensor { dtype: DType::U16, ..tensor.clone() };
+                ints(&halves).cast(IntDType::U32).bitwise_left_shift_scalar(16.elem())
+            }
+            _ => ints(tensor),
+        })
     }
 }
 
-/// The dtype that `B` stores weights of `dtype` in: their own where it can, else f32.
+/// The dtype that `B` stores weights of `dtype` in: their own where it can, else f32; codes and scales as they are.
 pub(crate) fn stored_dtype<B: Backend>(dtype: DType, device: &B::Device) -> DType {
-    match B::supports_dtype(device, dtype) {
+    match !dtype.is_float() || B::supports_dtype(device, dtype) {
         true => dtype,
         false => DType::F32,
     }
@@ -58,20 +75,29 @@ pub(crate) fn load<B: Backend, M: Module<B>>(module: M, record: &Record<B>) -> R
 #[derive(Default)]
 struct Outliner {
     path: Vec<String>,
+    /// The kinds of the modules that it is in.
+    containers: Vec<String>,
     parameters: Vec<Parameter>,
 }
 
+/// What modules call a linear layer.
+const LINEAR: &str = "Struct:Linear";
+
 impl<B: Backend> ModuleVisitor<B> for Outliner {
-    fn enter_module(&mut self, name: &str, _container: &str) {
+    fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(name.to_owned());
+        self.containers.push(container.to_owned());
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.pop();
+        self.containers.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.parameters.push(Parameter { name: self.path.join("."), shape: param.lazy_shape().to_vec() });
+        let of_linear = self.containers.last().is_some_and(|container| container == LINEAR);
+        let (name, shape) = (self.path.join("."), param.lazy_shape().to_vec());
+        self.parameters.push(Parameter { name, shape, packable: of_linear && D == 2 });
     }
 }
 
@@ -92,12 +118,20 @@ impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let name = self.path.join(".");
-        match self.record.tensor(&name) {
+        match self.record.floats(&name) {
             Some(tensor) => Param::initialized(ParamId::new(), tensor),
             None => {
                 self.missing.get_or_insert(name);
                 param
             }
+        }
+    }
+
+    /// Only packed matrices have integers, and only where the unit has them packed.
+    fn map_int<const D: usize>(&mut self, param: Param<Tensor<B, D, Int>>) -> Param<Tensor<B, D, Int>> {
+        match self.record.ints(&self.path.join(".")) {
+            Some(tensor) => Param::initialized(ParamId::new(), tensor),
+            None => param,
         }
     }
 }

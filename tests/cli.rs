@@ -67,6 +67,56 @@ fn verify_compares_with_the_reference() {
     let dir = fixture("qwen3");
     let text = stdout(leveret(&["verify", dir.to_str().unwrap(), "--dtype", "float32"]));
     assert_eq!(text.matches("tokens equal").count(), 2, "{text}");
+    assert!(text.contains("perplexity") && text.contains("mean KL"), "{text}");
+}
+
+/// Answers of another model are an error that says so.
+#[test]
+fn verify_tells_another_models_reference() {
+    let reference = fixture("llama_extra").join("reference.safetensors");
+    let dir = fixture("llama");
+    let args = ["verify", dir.to_str().unwrap(), "--reference", reference.to_str().unwrap()];
+    let text = error(leveret(&args));
+    assert!(text.contains("logits are of 101 tokens each, the model's vocab_size is 128"), "{text}");
+}
+
+#[test]
+fn a_packed_checkpoint_is_made_shown_and_compared() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().join("packed");
+    let dir = dir.to_str().unwrap();
+    let json = |args: &[&str]| serde_json::from_str::<Value>(&stdout(leveret(args))).unwrap();
+    let report = json(&["pack", "models/demo", dir, "--bits", "8", "--json"]);
+    assert_eq!((&report["format"], &report["bits_per_weight"]), (&"int8".into(), &8.5.into()));
+    let text = stdout(leveret(&["pack", "models/demo", dir, "--bits", "8"]));
+    assert!(text.contains("int8, 8.50 bits a weight") && text.contains("1 of them from an earlier run"), "{text}");
+    assert!(stdout(leveret(&["info", dir])).contains("int8"));
+    assert!(stdout(leveret(&["plan", dir, "--ram", "min"])).contains("a token takes"));
+    let text = stdout(leveret(&[&["generate", "--model", dir, "The mansion in Saville Row"], &GREEDY[..]].concat()));
+    assert_eq!(text, "The mansion in Saville Row, though not sumptuous, was exceeding\n");
+
+    let words = out.path().join("text");
+    std::fs::write(&words, "The mansion in Saville Row, though not sumptuous, was exceedingly comfortable.").unwrap();
+    let verify = ["verify", dir, "--against", "models/demo", "--text", words.to_str().unwrap(), "--window", "8"];
+    let comparison = json(&[&verify[..], &["--json"]].concat());
+    assert!(comparison["windows"].as_u64().unwrap() > 2, "{comparison}");
+    assert!(comparison["tokens"].as_u64().unwrap() > 16, "{comparison}");
+    for field in ["perplexity", "reference_perplexity", "mean_kl", "max_kl", "same_argmax"] {
+        assert!(comparison[field].as_f64().unwrap() > 0.0, "{field}: {comparison}");
+    }
+    assert!(stdout(leveret(&verify)).contains("perplexity: "));
+
+    std::fs::write(&words, "").unwrap();
+    assert!(error(leveret(&verify)).contains("the text has 0 tokens; give one of at least 2"));
+    let others = fixture("llama");
+    let verify = ["verify", "models/demo", "--against", others.to_str().unwrap(), "--text", words.to_str().unwrap()];
+    assert!(error(leveret(&verify)).contains("models/demo: has other vocab_size than"));
+    let text = error(leveret(&["pack", "models/demo", dir, "--bits", "4"]));
+    assert!(text.contains("choose an empty directory"), "{text}");
+    assert!(error(leveret(&["pack", dir, "nowhere", "--bits", "4"])).contains("packed already (int8)"));
+    assert!(
+        error(leveret(&["pack", "models/demo", "nowhere", "--bits", "4", "--float"])).contains("no format of floats")
+    );
 }
 
 /// Answers that are not numbers, or not as many as questions, agree with nothing.
@@ -132,6 +182,18 @@ fn wrong_flags_exit_with_2() {
         let output = leveret(&["generate", "x", flag, value]).assert().code(2);
         let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
         assert!(text.contains(message), "{flag} {value}: {text}");
+    }
+    for (args, message) in [
+        (&["pack", "models/demo", "out"][..], "--bits <BITS>"),
+        (&["pack", "models/demo", "out", "--bits", "3"], "invalid value '3'"),
+        (&["pack", "models/demo", "out", "--bits", "8", "--max-shard-size", "min"], "`min` is not the size of a file"),
+        (&["verify", "models/demo", "--against", "models/demo"], "--text <FILE>"),
+        (&["verify", "models/demo", "--text", "README.md"], "--against <DIR>"),
+        (&["verify", "models/demo", "--against", "a", "--text", "b", "--window", "1"], "at least 2"),
+    ] {
+        let output = leveret(args).assert().code(2);
+        let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+        assert!(text.contains(message), "{args:?}: {text}");
     }
 }
 

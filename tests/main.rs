@@ -10,6 +10,7 @@ mod examples;
 mod generation;
 mod kv_cache;
 mod measure;
+mod packed;
 mod parity;
 mod profile;
 mod readme;

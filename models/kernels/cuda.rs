@@ -6,19 +6,53 @@ use burn::tensor::{DType, TensorPrimitive};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 
-use super::cube;
+use super::cube::{self, End, Hidden, Layer, Matrix};
+use super::cublas;
 use crate::config::Activation;
-use crate::layers::{Attention, AttentionInput, Sdpa};
+use crate::layers::{Attention, AttentionInput, Heads, Input, Linear, Sdpa};
+use crate::weight::Weight;
 use crate::{Backend, portable};
 
 impl Backend for Cuda {
-    fn linear(x: Tensor<Self, 3>, weight: Tensor<Self, 2>, bias: Option<Tensor<Self, 1>>) -> Tensor<Self, 3> {
-        let y = cube::linear(&inner(&x), &inner(&weight), bias.as_ref().map(inner).as_ref());
-        y.map_or_else(|| portable::linear(x, weight, bias), outer)
+    fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
+        if !is_long(&input.x)
+            && let Some(y) = cube::linear(&hidden(&input), layers.map(layer).into(), End::Each)
+        {
+            // All results are columns of one.
+            let (y, mut end) = (outer::<3>(y), 0);
+            return layers.map(|layer| {
+                let [width, _] = layer.weight().shape();
+                end += width;
+                y.clone().narrow(2, end - width, width)
+            });
+        }
+        let x = input.normed();
+        let long = long(&x, &layers, None).and_then(|results| results.try_into().ok());
+        long.unwrap_or_else(|| layers.map(|layer| one(&x, layer)))
     }
 
-    fn add(x: Tensor<Self, 3>, y: Tensor<Self, 3>) -> Tensor<Self, 3> {
-        cube::add(&inner(&x), &inner(&y)).map_or_else(|| x + y, outer)
+    fn linear_add(x: Tensor<Self, 3>, linear: &Linear<Self>, residual: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        let long = long(&x, &[linear], Some(&residual)).and_then(|mut results| results.pop());
+        let end = End::Add(inner(&residual));
+        long.or_else(|| cube::linear(&Hidden { x: inner(&x), norm: None }, vec![layer(linear)], end).map(outer))
+            .unwrap_or_else(|| add(one(&x, linear), residual))
+    }
+
+    fn gated_linears(
+        activation: Activation,
+        input: Input<'_, Self>,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+    ) -> Tensor<Self, 3> {
+        if !is_long(&input.x) {
+            let y = cube::linear(&hidden(&input), vec![layer(gate), layer(up)], End::Gated(activation));
+            if let Some(y) = y {
+                return outer(y);
+            }
+        }
+        let [gate, up] = Self::linears(input, [gate, up]);
+        let y = cube::gated(activation, &inner(&gate), &inner(&up));
+        y.map_or_else(|| portable::gated(activation, gate, up), outer)
     }
 
     fn rms_norm<const D: usize>(x: Tensor<Self, D>, weight: Tensor<Self, 1>, eps: f64) -> Tensor<Self, D> {
@@ -26,26 +60,50 @@ impl Backend for Cuda {
         y.map_or_else(|| portable::rms_norm(x, weight, eps), outer)
     }
 
-    fn rotate(x: Tensor<Self, 4>, cos: Tensor<Self, 4>, sin: Tensor<Self, 4>) -> Tensor<Self, 4> {
-        let y = cube::rotate(&inner(&x), &inner(&cos), &inner(&sin));
-        y.map_or_else(|| portable::rotate(x, cos, sin), outer)
-    }
-
-    fn gated(activation: Activation, gate: Tensor<Self, 3>, up: Tensor<Self, 3>) -> Tensor<Self, 3> {
-        let y = cube::gated(activation, &inner(&gate), &inner(&up));
-        y.map_or_else(|| portable::gated(activation, gate, up), outer)
-    }
-
     fn unwritten(shape: [usize; 4], device: &Self::Device, dtype: DType) -> Tensor<Self, 4> {
         outer(cube::unwritten(device, Shape::from(shape), dtype))
     }
 
     fn append(buffer: Tensor<Self, 4>, columns: Tensor<Self, 4>, at: usize) -> Tensor<Self, 4> {
-        let target = buffer.into_primitive().tensor();
-        let target = if target.can_mut() && target.is_nonoverlapping() { target } else { target.copy() };
+        let target = own(buffer);
         let written = cube::append(&target, &inner(&columns), at);
         let buffer = outer(target);
         if written { buffer } else { portable::append(buffer, columns, at) }
+    }
+
+    fn append_heads(
+        heads: Heads<'_, Self>,
+        keys: Tensor<Self, 4>,
+        values: Tensor<Self, 4>,
+        at: usize,
+    ) -> [Tensor<Self, 4>; 3] {
+        let norms = match (heads.q_norm, heads.k_norm) {
+            (Some(q), Some(k)) if q.eps() == k.eps() => Some(Some(([inner(&q.weight()), inner(&k.weight())], q.eps()))),
+            (None, None) => Some(None),
+            _ => None,
+        };
+        let (keys, values) = (own(keys), own(values));
+        let rotated = norms.and_then(|norms| {
+            cube::append_heads(&cube::Heads {
+                q: inner(&heads.q),
+                k: inner(&heads.k),
+                v: inner(&heads.v),
+                norms,
+                cos: inner(&heads.rope.cos()),
+                sin: inner(&heads.rope.sin()),
+                keys: keys.clone(),
+                values: values.clone(),
+                at,
+            })
+        });
+        let (keys, values) = (outer(keys), outer(values));
+        match rotated {
+            Some(q) => [outer(q), keys, values],
+            None => {
+                let (q, k) = heads.rotated();
+                [q, Self::append(keys, k, at), Self::append(values, heads.v, at)]
+            }
+        }
     }
 
     fn attend(input: AttentionInput<'_, Self>) -> Tensor<Self, 4> {
@@ -69,6 +127,62 @@ impl Backend for Cuda {
     fn fuses_attention(head_dim: usize) -> bool {
         cube::suits_attention(head_dim)
     }
+}
+
+/// Rows of input from which on a library's product repays the waiting.
+const LONG: usize = 65;
+
+fn is_long(x: &Tensor<Cuda, 3>) -> bool {
+    let [batch, seq, _] = x.dims();
+    batch * seq >= LONG
+}
+
+/// Some linear layers by a library; `None` where rows are few, or it does not serve them.
+fn long(
+    x: &Tensor<Cuda, 3>,
+    layers: &[&Linear<Cuda>],
+    residual: Option<&Tensor<Cuda, 3>>,
+) -> Option<Vec<Tensor<Cuda, 3>>> {
+    let weights = layers.iter().map(|linear| match linear.weight() {
+        Weight::Dense(weight) => Some((inner(&weight.val()), linear.bias().as_ref().map(inner))),
+        Weight::Packed(_) => None,
+    });
+    let weights: Vec<_> = weights.collect::<Option<_>>().filter(|_| is_long(x))?;
+    let whole = |x: &Tensor<Cuda, 3>| cube::in_one_piece(&inner(x));
+    let results = cublas::matmul(&whole(x), &weights, residual.map(whole).as_ref())?;
+    Some(results.into_iter().map(outer).collect())
+}
+
+/// One linear layer by whatever serves it.
+fn one(x: &Tensor<Cuda, 3>, linear: &Linear<Cuda>) -> Tensor<Cuda, 3> {
+    let alone = cube::linear(&Hidden { x: inner(x), norm: None }, vec![layer(linear)], End::Each);
+    alone.map_or_else(|| portable::linear(x.clone(), linear), outer)
+}
+
+fn add(x: Tensor<Cuda, 3>, y: Tensor<Cuda, 3>) -> Tensor<Cuda, 3> {
+    cube::add(&inner(&x), &inner(&y)).map_or_else(|| x + y, outer)
+}
+
+fn hidden(input: &Input<'_, Cuda>) -> Hidden<CudaRuntime> {
+    Hidden { x: inner(&input.x), norm: input.norm.map(|norm| (inner(&norm.weight()), norm.eps())) }
+}
+
+fn layer(linear: &Linear<Cuda>) -> Layer<CudaRuntime> {
+    let weight = match linear.weight() {
+        Weight::Dense(weight) => Matrix::Dense(cube::in_one_piece(&inner(&weight.val()))),
+        Weight::Packed(packed) => {
+            let [codes, scales] = [packed.codes(), packed.scales()].map(|x| cube::in_one_piece(&x.into_primitive()));
+            Matrix::Packed(packed.format(), codes, scales)
+        }
+    };
+    let [outputs, _] = linear.weight().shape();
+    Layer { weight, bias: linear.bias().as_ref().map(inner), outputs }
+}
+
+/// The buffer, or a copy of it where somebody else holds it.
+fn own(buffer: Tensor<Cuda, 4>) -> CubeTensor<CudaRuntime> {
+    let buffer = buffer.into_primitive().tensor();
+    if buffer.can_mut() && buffer.is_nonoverlapping() { buffer } else { buffer.copy() }
 }
 
 fn inner<const D: usize>(x: &Tensor<Cuda, D>) -> CubeTensor<CudaRuntime> {

@@ -1,237 +1,143 @@
-//! CPU kernels: weights are read where they lie and in the dtype they have; only the panel at hand becomes f32.
-
-use std::borrow::Cow;
+//! The CPU: weights are multiplied where they lie, by the kernels of [`cpu`](super::cpu).
 
 use burn::backend::Flex;
 use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData, TensorPrimitive};
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::cpu::{Exact, Matrix, Weights, multiply_each};
+use crate::config::Activation;
 use crate::layers::{Input, Linear};
+use crate::weight::{Format, Weight};
 use crate::{Backend, portable};
 
-/// Up to this many rows of input, each weight is multiplied as it is read; beyond, a matrix product pays for widening.
-const FEW_ROWS: usize = 8;
-
-/// Numbers of a widened panel: 4 MiB, so that it stays in the cache between being written and being multiplied.
-const PANEL: usize = 1 << 20;
+/// Numbers that a thread takes at a time where one follows from another.
+const RUN: usize = 1 << 14;
 
 impl Backend for Flex {
     const USES_HOST_MEMORY: bool = true;
 
     fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
-        let x = input.normed();
-        layers.map(|layer| linear(&x, layer))
+        let (shape, dtype, x) = (input.x.dims(), input.x.dtype(), numbers(input.normed()));
+        let products = products(&x, exact(dtype), &layers);
+        let mut layers = products.into_iter().zip(layers);
+        std::array::from_fn(|_| {
+            let (y, layer) = layers.next().expect("a product for each layer");
+            tensor(y, shape, layer, dtype)
+        })
+    }
+
+    fn linear_add(x: Tensor<Self, 3>, layer: &Linear<Self>, residual: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        let (shape, dtype, x) = (x.dims(), x.dtype(), numbers(x));
+        let mut y = products(&x, exact(dtype), &[layer]).remove(0);
+        combine(&mut y, &numbers(residual), |y, residual| *y += residual);
+        tensor(y, shape, layer, dtype)
+    }
+
+    fn gated_linears(
+        activation: Activation,
+        input: Input<'_, Self>,
+        gate: &Linear<Self>,
+        up: &Linear<Self>,
+    ) -> Tensor<Self, 3> {
+        let (shape, dtype, x) = (input.x.dims(), input.x.dtype(), numbers(input.normed()));
+        let mut products = products(&x, exact(dtype), &[gate, up]);
+        let (other, mut y) = (products.remove(1), products.remove(0));
+        if activation != Activation::Silu {
+            let [gate, up] = [(y, gate), (other, up)].map(|(y, layer)| tensor(y, shape, layer, dtype));
+            return portable::gated(activation, gate, up);
+        }
+        combine(&mut y, &other, |gate, up| *gate = *gate / (1.0 + (-*gate).exp()) * up);
+        tensor(y, shape, gate, dtype)
+    }
+
+    fn rms_norm<const D: usize>(x: Tensor<Self, D>, weight: Tensor<Self, 1>, eps: f64) -> Tensor<Self, D> {
+        let (shape, dtype, weight) = (x.shape(), x.dtype(), numbers(weight));
+        let mut x = numbers(x);
+        x.par_chunks_mut(weight.len().max(1)).with_min_len(8).for_each(|row| {
+            let mean = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
+            let root = (mean + eps as f32).sqrt();
+            row.iter_mut().zip(&weight).for_each(|(x, weight)| *x = *x / root * weight);
+        });
+        Tensor::<Self, D>::from_data(TensorData::new(x, shape), &Default::default()).cast(dtype)
     }
 }
 
-fn linear(x: &Tensor<Flex, 3>, layer: &Linear<Flex>) -> Tensor<Flex, 3> {
-    let TensorPrimitive::Float(matrix) = layer.weight().dense().into_primitive() else {
-        return portable::linear(x.clone(), layer);
-    };
-    match matrix.dtype() {
-        DType::F32 => matrix.as_slice::<f32>().map(|w| product(x, w)),
-        DType::BF16 => matrix.as_slice::<bf16>().map(|w| product(x, w)),
-        DType::F16 => matrix.as_slice::<f16>().map(|w| product(x, w)),
-        _ => None,
+/// A tensor's numbers in f32, row by row.
+fn numbers<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
+    x.cast(DType::F32).into_data().into_vec().expect("a cast tensor is f32")
+}
+
+/// What numbers of this type are exact in.
+fn exact(dtype: DType) -> Exact {
+    if dtype == DType::BF16 { Exact::Bf16 } else { Exact::F32 }
+}
+
+/// What a layer has made of an input `[batch, seq, in]`.
+fn tensor(y: Vec<f32>, [batch, seq, _]: [usize; 3], layer: &Linear<Flex>, dtype: DType) -> Tensor<Flex, 3> {
+    let [outputs, _] = layer.weight().shape();
+    Tensor::<Flex, 3>::from_data(TensorData::new(y, [batch, seq, outputs]), &Default::default()).cast(dtype)
+}
+
+/// The products of `x [.., in]` with some layers' weights, biases added.
+fn products(x: &[f32], exact: Exact, layers: &[&Linear<Flex>]) -> Vec<Vec<f32>> {
+    let arrays: Vec<_> = layers.iter().map(|layer| Arrays::of(layer.weight())).collect();
+    let shapes = layers.iter().map(|layer| layer.weight().shape());
+    let matrices = arrays.iter().zip(shapes).map(|(arrays, [outputs, inputs])| arrays.matrix(outputs, inputs));
+    let mut products = multiply_each(x, exact, &matrices.collect::<Vec<_>>());
+    for (y, layer) in products.iter_mut().zip(layers) {
+        if let Some(bias) = layer.bias().map(numbers) {
+            y.chunks_mut(bias.len().max(1)).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
+        }
     }
-    .map(|y| match layer.bias() {
-        Some(bias) => y + bias.cast(DType::F32).unsqueeze(),
-        None => y,
-    })
-    .map(|y| y.cast(x.dtype()))
-    .unwrap_or_else(|| portable::linear(x.clone(), layer))
+    products
 }
 
-/// `x [batch, seq, in]` by `weight [out, in]`, in f32.
-fn product<W: Weight>(x: &Tensor<Flex, 3>, weight: &[W]) -> Tensor<Flex, 3> {
-    let [batch, seq, inputs] = x.dims();
-    let (rows, outputs) = (batch * seq, weight.len() / inputs.max(1));
-    let data = x.clone().cast(DType::F32).into_data();
-    let x = data.as_slice::<f32>().expect("a cast tensor is f32");
-    let y = match rows <= FEW_ROWS {
-        true => few_rows(x, weight, rows, inputs, outputs),
-        false => many_rows(x, weight, rows, inputs, outputs),
-    };
-    Tensor::from_data(TensorData::new(y, [batch, seq, outputs]), &Default::default())
+/// Makes numbers out of pairs of them, with all threads where there are many.
+fn combine(y: &mut [f32], other: &[f32], pair: impl Fn(&mut f32, f32) + Sync) {
+    let runs = y.par_chunks_mut(RUN).zip(other.par_chunks(RUN));
+    runs.for_each(|(y, other)| y.iter_mut().zip(other).for_each(|(y, other)| pair(y, *other)));
 }
 
-/// Reads every weight once, in memory's order, and multiplies it by all rows of `x`.
-fn few_rows<W: Weight>(x: &[f32], weight: &[W], rows: usize, inputs: usize, outputs: usize) -> Vec<f32> {
-    let dot = dot_for_this_cpu();
-    let run = outputs.div_ceil(4 * rayon::current_num_threads()).max(1);
-    let mut transposed = vec![0.0; outputs * rows]; // [out, rows]
-    transposed.par_chunks_mut(run * rows).zip(weight.par_chunks(run * inputs)).for_each(|(y, weight)| {
-        let mut scratch = Vec::new();
-        for (y, weight) in y.chunks_mut(rows).zip(weight.chunks(inputs)) {
-            for (y, x) in y.iter_mut().zip(x.chunks(inputs)) {
-                *y = W::dot(weight, x, &dot, &mut scratch);
+/// The memory that a weight lies in.
+enum Arrays {
+    Dense(FlexTensor),
+    Packed(Format, FlexTensor, FlexTensor),
+}
+
+impl Arrays {
+    fn of(weight: &Weight<Flex>) -> Self {
+        match weight {
+            Weight::Dense(weight) => match weight.val().into_primitive() {
+                TensorPrimitive::Float(tensor) => Self::Dense(tensor.to_contiguous()),
+                other => Self::Dense(Tensor::<Flex, 2>::from_primitive(other).into_primitive().tensor()),
+            },
+            Weight::Packed(packed) => {
+                let [codes, scales] = [packed.codes(), packed.scales()].map(|x| x.into_primitive().to_contiguous());
+                Self::Packed(packed.format(), codes, scales)
             }
         }
-    });
-    match rows {
-        1 => transposed,
-        _ => (0..rows * outputs).map(|i| transposed[i % outputs * rows + i / outputs]).collect(),
+    }
+
+    fn matrix(&self, outputs: usize, inputs: usize) -> Matrix<'_> {
+        let weights = match self {
+            Self::Dense(weights) => match weights.dtype() {
+                DType::BF16 => Weights::Bf16(slice(weights)),
+                DType::F16 => Weights::F16(slice(weights)),
+                _ => Weights::F32(slice(weights)),
+            },
+            Self::Packed(Format::Int8, codes, scales) => Weights::Int8 { codes: slice(codes), scales: slice(scales) },
+            Self::Packed(Format::Int4, codes, scales) => Weights::Int4 { codes: slice(codes), scales: slice(scales) },
+            Self::Packed(Format::Fp8, codes, scales) => Weights::Fp8 { codes: slice(codes), scales: slice(scales) },
+        };
+        Matrix::new(weights, outputs, inputs)
     }
 }
 
-/// Widens the weight panel by panel and leaves the product to `gemm`.
-fn many_rows<W: Weight>(x: &[f32], weight: &[W], rows: usize, inputs: usize, outputs: usize) -> Vec<f32> {
-    let mut y = vec![0.0; rows * outputs];
-    let panel = W::panel(outputs, inputs);
-    for (i, weight) in weight.chunks(panel * inputs).enumerate() {
-        let weight = W::widen(weight);
-        let columns = weight.len() / inputs;
-        // SAFETY: `x` holds rows · inputs numbers, `weight` columns · inputs; the product's columns
-        // i · panel .. i · panel + columns of every row lie inside `y`, and nothing else refers to `y` meanwhile.
-        unsafe {
-            gemm::gemm(
-                rows,
-                columns,
-                inputs,
-                y.as_mut_ptr().add(i * panel),
-                1,
-                outputs as isize,
-                false,
-                x.as_ptr(),
-                1,
-                inputs as isize,
-                weight.as_ptr(),
-                inputs as isize,
-                1,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::Rayon(0),
-            );
-        }
-    }
-    y
-}
-
-/// A number that weights are stored as.
-trait Weight: Copy + Sync {
-    /// The weights as f32.
-    fn widen(weights: &[Self]) -> Cow<'_, [f32]>;
-
-    /// The scalar product of one row with one input.
-    fn dot(weights: &[Self], x: &[f32], dot: &Dot, scratch: &mut Vec<f32>) -> f32;
-
-    /// Rows that are widened at a time.
-    fn panel(_outputs: usize, inputs: usize) -> usize {
-        (PANEL / inputs).max(16)
-    }
-}
-
-impl Weight for f32 {
-    fn widen(weights: &[Self]) -> Cow<'_, [f32]> {
-        Cow::Borrowed(weights)
-    }
-
-    fn dot(weights: &[Self], x: &[f32], dot: &Dot, _scratch: &mut Vec<f32>) -> f32 {
-        (dot.f32)(weights, x)
-    }
-
-    fn panel(outputs: usize, _inputs: usize) -> usize {
-        outputs
-    }
-}
-
-impl Weight for bf16 {
-    fn widen(weights: &[Self]) -> Cow<'_, [f32]> {
-        widened(weights)
-    }
-
-    fn dot(weights: &[Self], x: &[f32], dot: &Dot, _scratch: &mut Vec<f32>) -> f32 {
-        (dot.bf16)(weights, x)
-    }
-}
-
-impl Weight for f16 {
-    fn widen(weights: &[Self]) -> Cow<'_, [f32]> {
-        widened(weights)
-    }
-
-    fn dot(weights: &[Self], x: &[f32], dot: &Dot, scratch: &mut Vec<f32>) -> f32 {
-        scratch.resize(weights.len(), 0.0);
-        weights.convert_to_f32_slice(scratch);
-        (dot.f32)(scratch, x)
-    }
-}
-
-fn widened<W: Sync>(weights: &[W]) -> Cow<'_, [f32]>
-where
-    [W]: HalfFloatSliceExt,
-{
-    let mut wide = vec![0.0; weights.len()];
-    let run = weights.len().div_ceil(rayon::current_num_threads()).max(1);
-    wide.par_chunks_mut(run).zip(weights.par_chunks(run)).for_each(|(to, from)| from.convert_to_f32_slice(to));
-    Cow::Owned(wide)
-}
-
-/// Scalar products compiled for one instruction set.
-struct Dot {
-    f32: fn(&[f32], &[f32]) -> f32,
-    bf16: fn(&[bf16], &[f32]) -> f32,
-}
-
-fn dot_for_this_cpu() -> Dot {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the CPU has the features that these functions are compiled for.
-        return Dot { f32: |w, x| unsafe { avx2::dot(w, x) }, bf16: |w, x| unsafe { avx2::dot(w, x) } };
-    }
-    Dot { f32: dot::<f32, false>, bf16: dot::<bf16, false> }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    #[target_feature(enable = "avx2,fma")]
-    pub fn dot<W: super::Lane>(weights: &[W], x: &[f32]) -> f32 {
-        super::dot::<W, true>(weights, x)
-    }
-}
-
-/// A weight that widens in registers.
-trait Lane: Copy {
-    fn lane(self) -> f32;
-}
-
-impl Lane for f32 {
-    #[inline(always)]
-    fn lane(self) -> f32 {
-        self
-    }
-}
-
-impl Lane for bf16 {
-    #[inline(always)]
-    fn lane(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-}
-
-/// Sums in 32 lanes, which the compiler turns into vectors; `FMA` where the CPU multiplies and adds in one.
-#[inline(always)]
-fn dot<W: Lane, const FMA: bool>(weights: &[W], x: &[f32]) -> f32 {
-    let (weight_lanes, weight_rest) = weights.as_chunks::<32>();
-    let (x_lanes, x_rest) = x.as_chunks::<32>();
-    let add = |sum: &mut f32, w: W, x: f32| *sum = if FMA { w.lane().mul_add(x, *sum) } else { w.lane() * x + *sum };
-    let mut sums = [0.0; 32];
-    for (weights, x) in weight_lanes.iter().zip(x_lanes) {
-        for i in 0..32 {
-            add(&mut sums[i], weights[i], x[i]);
-        }
-    }
-    let mut rest = 0.0;
-    for (w, x) in weight_rest.iter().zip(x_rest) {
-        add(&mut rest, *w, *x);
-    }
-    sums.iter().sum::<f32>() + rest
+/// The numbers of a tensor that fills its memory, whatever they are called there.
+fn slice<T: bytemuck::Pod>(tensor: &FlexTensor) -> &[T] {
+    bytemuck::cast_slice(tensor.bytes())
 }
 
 #[cfg(test)]
@@ -240,42 +146,98 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::weight::Weight;
+    use crate::weight::Packed;
 
-    fn layer(weight: Tensor<Flex, 2>, bias: Option<Tensor<Flex, 1>>) -> Linear<Flex> {
-        let param = |bias| Param::initialized(ParamId::new(), bias);
-        Linear::of(Weight::Dense(Param::initialized(ParamId::new(), weight)), bias.map(param))
+    const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
+
+    fn layer(weight: Weight<Flex>, bias: Option<Tensor<Flex, 1>>) -> Linear<Flex> {
+        Linear::of(weight, bias.map(|bias| Param::initialized(ParamId::new(), bias)))
     }
 
-    /// Every path gives what the portable body gives in f32.
+    fn dense(weight: Tensor<Flex, 2>) -> Weight<Flex> {
+        Weight::Dense(Param::initialized(ParamId::new(), weight))
+    }
+
+    fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
+    }
+
+    /// One matrix in every format that suits it, each with the weights in f32 that it stands for.
+    fn weights(outputs: usize, inputs: usize) -> Vec<(Weight<Flex>, Weight<Flex>)> {
+        let weight = random([outputs, inputs]) * (inputs as f64).powf(-0.5);
+        let dense_ones = DTYPES.map(|dtype| weight.clone().cast(dtype));
+        let dense_ones = dense_ones.map(|weight| (dense(weight.clone()), dense(weight.cast(DType::F32))));
+        let numbers = numbers(weight);
+        let formats = Format::ALL.into_iter().filter(|format| format.suits([outputs, inputs]));
+        let packed = formats.map(|format| {
+            let packed = Packed::pack(format, &numbers, [outputs, inputs], &Default::default());
+            let unpacked = packed.unpack();
+            (Weight::Packed(packed), dense(unpacked))
+        });
+        dense_ones.into_iter().chain(packed.collect::<Vec<_>>()).collect()
+    }
+
+    fn assert_near<const D: usize>(got: Tensor<Flex, D>, want: Tensor<Flex, D>, dtype: DType) {
+        assert_eq!(got.dtype(), dtype);
+        let tolerance = if dtype == DType::F32 { Tolerance::absolute(2e-4) } else { Tolerance::rel_abs(0.02, 0.03) };
+        let [got, want] = [got, want].map(|x| x.cast(DType::F32).into_data());
+        got.assert_approx_eq::<f32>(&want, tolerance);
+    }
+
+    /// Every path and format gives what the portable body gives in f32.
     #[test]
     fn linear_equals_the_portable_body() {
-        let device = Default::default();
-        for (rows, inputs, outputs) in [(1, 64, 32), (3, 37, 5), (8, 100, 257), (9, 33, 65), (40, 70000, 19)] {
-            let random = |shape: [usize; 2]| Tensor::<Flex, 2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-            let x = random([rows, inputs]).unsqueeze::<3>();
-            let bias = random([1, outputs]).squeeze_dim::<1>(0);
-            for dtype in [DType::F32, DType::BF16, DType::F16] {
-                let weight = (random([outputs, inputs]) * (inputs as f64).powf(-0.5)).cast(dtype);
-                let want =
-                    portable::linear(x.clone(), &layer(weight.clone().cast(DType::F32), Some(bias.clone())));
-                let [got] = Flex::linears(x.clone().into(), [&layer(weight, Some(bias.clone()))]);
-                got.into_data().assert_approx_eq::<f32>(&want.into_data(), Tolerance::absolute(1e-4));
+        for (rows, inputs, outputs) in
+            [(1, 64, 32), (3, 37, 5), (8, 100, 257), (9, 33, 65), (40, 70000, 19), (1, 256, 130), (40, 416, 130)]
+        {
+            let x = random([1, rows, inputs]);
+            let bias = random([outputs]);
+            for (weight, same) in weights(outputs, inputs) {
+                let (layer, same) = (layer(weight, Some(bias.clone())), layer(same, Some(bias.clone())));
+                for dtype in [DType::F32, DType::BF16] {
+                    let x = x.clone().cast(dtype);
+                    let want = portable::linear(x.clone().cast(DType::F32), &same);
+                    let [got] = Flex::linears(x.into(), [&layer]);
+                    assert_near(got, want, dtype);
+                }
             }
         }
     }
 
-    /// A row's result does not depend on its neighbours, to the bit, on either path.
+    /// A residual is added, and a gate multiplied, as by the portable bodies in f32.
+    #[test]
+    fn linear_add_and_gated_linears_equal_the_portable_bodies() {
+        for (rows, inputs, outputs) in [(1, 64, 40), (7, 128, 32), (30, 288, 130)] {
+            let (x, residual) = (random([1, rows, inputs]), random([1, rows, outputs]));
+            for ((weight, same), (up, same_up)) in weights(outputs, inputs).into_iter().zip(weights(outputs, inputs)) {
+                let [gate, same, up, same_up] = [weight, same, up, same_up].map(|weight| layer(weight, None));
+                for dtype in [DType::F32, DType::BF16] {
+                    let [x, residual] = [&x, &residual].map(|x| x.clone().cast(dtype));
+                    let [wide, wide_residual] = [&x, &residual].map(|x| x.clone().cast(DType::F32));
+                    let want = portable::linear(wide.clone(), &same) + wide_residual;
+                    assert_near(Flex::linear_add(x.clone(), &gate, residual), want, dtype);
+                    for activation in [Activation::Silu, Activation::Gelu] {
+                        let [first, last] = [&same, &same_up].map(|layer| portable::linear(wide.clone(), layer));
+                        let want = portable::gated(activation, first, last);
+                        assert_near(Flex::gated_linears(activation, x.clone().into(), &gate, &up), want, dtype);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A row's result does not depend on its neighbours, to the bit, on any path.
     #[test]
     fn rows_are_independent() {
-        let device = Default::default();
-        let random = |shape| Tensor::<Flex, 3>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-        let layer = layer(random([1, 50, 48]).squeeze_dim::<2>(0).cast(DType::BF16), None);
-        for rows in [5, 20] {
-            let x = random([1, rows, 48]);
-            let other = Tensor::cat(vec![x.clone().narrow(1, 0, 1), random([1, rows - 1, 48])], 1);
-            let first = |x: Tensor<Flex, 3>| layer.forward(x).narrow(1, 0, 1).into_data();
-            assert_eq!(first(x), first(other));
+        for (weight, _) in weights(50, 96) {
+            let layer = layer(weight, None);
+            for (rows, dtype) in [(5, DType::F32), (20, DType::F32), (20, DType::BF16)] {
+                let x = random([1, rows, 96]).cast(dtype);
+                let others = random([1, rows - 1, 96]).cast(dtype);
+                let other = Tensor::cat(vec![x.clone().narrow(1, 0, 1), others], 1);
+                let first = |x: Tensor<Flex, 3>| layer.forward(x).narrow(1, 0, 1).into_data();
+                assert_eq!(first(x), first(other));
+            }
         }
     }
 }

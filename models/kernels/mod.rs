@@ -2,8 +2,12 @@
 
 #[cfg(all(test, feature = "cuda", feature = "flex"))]
 mod check;
+#[cfg(feature = "flex")]
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cube;
+#[cfg(feature = "cuda")]
+mod cublas;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "flex")]

@@ -17,6 +17,11 @@ impl<B: Backend> RmsNorm<B> {
         Self { weight: parameter([size], device), eps }
     }
 
+    /// A norm of this weight `[size]`.
+    pub fn of(weight: Param<Tensor<B, 1>>, eps: f64) -> Self {
+        Self { weight, eps }
+    }
+
     /// What the normed numbers are multiplied by, `[size]`.
     pub fn weight(&self) -> Tensor<B, 1> {
         self.weight.val()

@@ -56,11 +56,12 @@ pub(crate) fn decode(code: u8) -> f32 {
 
 /// The nearest code; ties go to the even one.
 fn encode(number: f32) -> u8 {
-    let sign = if number.is_sign_negative() { 0x80 } else { 0 };
-    let size = number.abs().min(LARGEST);
-    if size.is_nan() {
+    // Asked first: the lesser of NaN and a number is the number.
+    if number.is_nan() {
         return 0x7f;
     }
+    let sign = if number.is_sign_negative() { 0x80 } else { 0 };
+    let size = number.abs().min(LARGEST);
     // Steps of 2⁻⁹ below the smallest normal number 2⁻⁶, of an eighth of the power of two above it.
     let exponent = (size.to_bits() >> 23).max(127 - 6);
     let step = f32::from_bits((exponent - 3) << 23);
@@ -78,7 +79,9 @@ mod tests {
     #[test]
     fn codes_are_their_own_nearest() {
         let positive: Vec<f32> = (0..0x7f).map(decode).collect();
-        assert!(positive.is_sorted() && positive[0] == 0.0 && positive[0x7e] == LARGEST && positive[1] == 2f32.powi(-9));
+        assert!(
+            positive.is_sorted() && positive[0] == 0.0 && positive[0x7e] == LARGEST && positive[1] == 2f32.powi(-9)
+        );
         for (code, number) in positive.iter().enumerate() {
             assert_eq!(encode(*number), code as u8);
             assert_eq!(encode(-number), code as u8 | 0x80);

@@ -6,8 +6,8 @@
 
 use burn::tensor::DType;
 
-use super::GROUP;
 use super::format::Part;
+use super::group::{GROUP, nearest, sum};
 
 /// Scales to try for a group, as fractions of the one that just spans its numbers; each with three zero points.
 const TRIALS: usize = 12;
@@ -71,7 +71,12 @@ impl Step {
 
     fn code(self, weight: f32) -> u8 {
         // A cast saturates, and makes nought of what is no number.
-        if self.scale == 0.0 { 0 } else { ((weight / self.scale).round() + self.zero).clamp(0.0, 15.0) as u8 }
+        if self.scale == 0.0 { 0 } else { self.level(weight, 1.0 / self.scale) as u8 }
+    }
+
+    /// The code as a number, given one over the scale; nothing but arithmetic, so that many are found at once.
+    fn level(self, weight: f32, inverse: f32) -> f32 {
+        (nearest((weight * inverse).clamp(-16.0, 16.0)) + self.zero).clamp(0.0, 15.0)
     }
 
     fn weight(self, code: u8) -> f32 {
@@ -79,14 +84,15 @@ impl Step {
     }
 
     fn error(self, group: &[f32; GROUP]) -> f32 {
-        group.iter().map(|weight| (self.weight(self.code(*weight)) - weight).powi(2)).sum()
+        let inverse = 1.0 / self.scale;
+        sum(|i| ((self.level(group[i], inverse) - self.zero) * self.scale - group[i]).powi(2))
     }
 
     /// The scale that suits the codes of this one best: least squares.
     fn refined(self, group: &[f32; GROUP]) -> Self {
-        let unit = |weight: &f32| f32::from(self.code(*weight)) - self.zero;
-        let above: f32 = group.iter().map(|weight| unit(weight) * weight).sum();
-        let below: f32 = group.iter().map(|weight| unit(weight).powi(2)).sum();
+        let inverse = 1.0 / self.scale;
+        let unit = |i: usize| self.level(group[i], inverse) - self.zero;
+        let (above, below) = (sum(|i| unit(i) * group[i]), sum(|i| unit(i).powi(2)));
         if above > 0.0 && below > 0.0 { Self::new(above / below, self.zero) } else { self }
     }
 }

@@ -3,8 +3,8 @@
 use burn::tensor::DType;
 use half::bf16;
 
-use super::GROUP;
 use super::format::Part;
+use super::group::{GROUP, nearest, sum};
 
 /// Scales to try for a group, as fractions of the one that lets its largest number just fit.
 const TRIALS: [f32; 9] = [0.988, 0.991, 0.994, 0.997, 1.0, 1.002, 1.004, 1.006, 1.008];
@@ -33,12 +33,23 @@ pub(super) fn unpack(codes: &[u8], scales: &[u8]) -> Vec<f32> {
 
 fn best_scale(group: &[f32; GROUP]) -> f32 {
     let largest = group.iter().fold(0f32, |a, b| a.max(b.abs()));
+    if largest < 127.0 * f32::MIN_POSITIVE {
+        return 0.0;
+    }
     let trials = TRIALS.iter().map(|trial| bf16::from_f32(largest / 127.0 * trial).to_f32());
-    let error = |scale: f32| group.iter().map(|w| (f32::from(code(*w, scale)) * scale - w).powi(2)).sum::<f32>();
+    let error = |scale: f32| {
+        let inverse = 1.0 / scale;
+        sum(|i| (level(group[i], inverse) * scale - group[i]).powi(2))
+    };
     trials.map(|scale| (error(scale), scale)).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
 }
 
 fn code(weight: f32, scale: f32) -> i8 {
     // A cast saturates, and makes nought of what is no number.
-    if scale == 0.0 { 0 } else { (weight / scale).round().max(-127.0) as i8 }
+    if scale == 0.0 { 0 } else { level(weight, 1.0 / scale) as i8 }
+}
+
+/// The code as a number, given one over the scale; nothing but arithmetic, so that many are found at once.
+fn level(weight: f32, inverse: f32) -> f32 {
+    nearest((weight * inverse).clamp(-127.0, 127.0))
 }

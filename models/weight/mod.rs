@@ -4,14 +4,13 @@
 
 mod format;
 mod fp8;
+mod group;
 mod int4;
 mod int8;
 mod linear;
 mod packed;
 
 pub use format::{Format, Part};
+pub(crate) use group::GROUP;
 pub use linear::Weight;
 pub use packed::Packed;
-
-/// Neighbours in a row that share a scale, in the formats that have groups.
-pub(crate) const GROUP: usize = 32;

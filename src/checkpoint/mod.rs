@@ -79,17 +79,29 @@ impl Checkpoint {
         self.shards[entry.shard].path()
     }
 
-    /// The dtype of a tensor that is to be computed with.
-    pub(crate) fn float_dtype(&self, name: &str, entry: &TensorEntry) -> Result<DType> {
-        match entry.dtype {
-            Dtype::F32 => Ok(DType::F32),
-            Dtype::F16 => Ok(DType::F16),
-            Dtype::BF16 => Ok(DType::BF16),
-            other => Err(Error::Dtype {
-                path: self.path(entry).to_owned(),
-                tensor: name.to_owned(),
-                found: format!("{other:?}"),
-            }),
+    /// The error of a tensor of the wrong dtype.
+    pub(crate) fn wrong_dtype(&self, name: &str, entry: &TensorEntry, expected: &str) -> Error {
+        let (path, tensor) = (self.path(entry).to_owned(), name.to_owned());
+        Error::Dtype { path, tensor, expected: expected.to_owned(), found: entry.stored() }
+    }
+}
+
+/// The dtypes that weights are computed with.
+pub(crate) const FLOATS: &str = "F32, F16 or BF16";
+
+impl TensorEntry {
+    /// Its dtype in safetensors' words.
+    pub(crate) fn stored(&self) -> String {
+        format!("{:?}", self.dtype)
+    }
+
+    /// Its dtype, if that can be computed with.
+    pub(crate) fn float_dtype(&self) -> Option<DType> {
+        match self.dtype {
+            Dtype::F32 => Some(DType::F32),
+            Dtype::F16 => Some(DType::F16),
+            Dtype::BF16 => Some(DType::BF16),
+            _ => None,
         }
     }
 }

@@ -55,6 +55,16 @@ impl<B: Backend> Engine<B> {
         self.kv_column(batch).saturating_mul(wide(longest))
     }
 
+    /// What the largest packed matrix takes in f32, twice, on backends that multiply it as such: those without kernels of
+    /// their own.
+    fn unpacking(&self) -> u128 {
+        if self.has_own_memory() || B::USES_HOST_MEMORY {
+            return 0;
+        }
+        let tensors = self.units().iter().flat_map(|unit| &unit.tensors);
+        2 * wide(tensors.filter_map(UnitTensor::unpacked_len).max().unwrap_or(0))
+    }
+
     /// Memory beside weights and KV cache while a layer computes `chunk` columns at a time.
     pub(super) fn activations(&self, request: Request, chunk: usize) -> u64 {
         let Request { batch, seq, columns, rows } = request;
@@ -77,7 +87,8 @@ impl<B: Backend> Engine<B> {
         let rotations = positions.saturating_mul(4 * wide(dims.head_dim));
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
-        let beside = [hidden, rotations, places, self.appending(request, chunk), wide(self.embedding().kept_len())];
+        let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));
+        let beside = [hidden, rotations, places, appending, embedding, self.unpacking()];
         cut(beside.into_iter().fold(numbers.saturating_mul(4), u128::saturating_add).saturating_add(KERNEL_SCRATCH))
     }
 }

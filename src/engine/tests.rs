@@ -7,8 +7,9 @@ use std::time::Duration;
 use burn::backend::Flex;
 use rstest::rstest;
 
+use crate::models::weight::Format;
 use crate::upload::simulated::SimulatedUpload;
-use crate::{Budget, GenerateOptions, Model, RunDtype, Tier, Transfer};
+use crate::{Budget, GenerateOptions, Model, Pack, RunDtype, Tier, Transfer};
 
 const PROMPT: [u32; 9] = [3, 14, 15, 92, 65, 35, 89, 79, 32];
 
@@ -70,6 +71,22 @@ fn tiers_and_devices_change_nothing(
         "all in host memory" => assert_eq!(counts, [0, all, 0]),
         _ => assert!(counts.iter().all(|count| *count > 0), "{counts:?}"),
     }
+    for _ in 0..2 {
+        assert!(model.logits(&PROMPT, &[4, 1]).unwrap() == want);
+    }
+}
+
+/// Codes and scales of packed layers arrive like any other weights.
+#[rstest]
+fn packed_units_in_each_tier(
+    #[values(Format::Int8, Format::Int4, Format::Fp8)] format: Format,
+    #[values("one slot", "some in each tier", "all on the device")] tiers: &str,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    Pack::new(format).write::<Flex>(&checkpoint("tests/fixtures/qwen3"), dir.path()).unwrap();
+    let name = dir.path().to_str().unwrap();
+    let want = resident(name).logits(&PROMPT, &[4, 1]).unwrap();
+    let mut model = simulated(name, 1, budgets(tiers, 1, (PROMPT.len(), 0)), Transfer::Async, 100);
     for _ in 0..2 {
         assert!(model.logits(&PROMPT, &[4, 1]).unwrap() == want);
     }

@@ -1,4 +1,4 @@
-use super::cut::Found;
+use super::find::Found;
 use super::{Read, Unit, UnitKind, UnitTensor};
 use crate::io::BLOCK;
 

@@ -1,16 +1,22 @@
 //! Cuts a checkpoint into units: the smallest things that stream.
 
 mod cut;
+mod find;
 mod layout;
+mod outline;
+mod places;
 
 use std::fmt;
 use std::ops::Range;
 
 use burn::tensor::DType;
+use leveret_models::weight::Format;
 
-pub(crate) use cut::{Outline, Parameter, Units};
+pub(crate) use cut::Units;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) use layout::lay_out;
+pub(crate) use outline::{Outline, Parameter};
+pub(crate) use places::Places;
 
 /// Bytes of one read.
 pub(crate) const CHUNK: usize = 4 << 20;
@@ -45,7 +51,7 @@ impl fmt::Display for UnitKind {
 }
 
 /// One tensor, or some rows of one, inside a unit's slot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct UnitTensor {
     pub(crate) parameter: String,
     pub(crate) dtype: DType,
@@ -90,5 +96,17 @@ impl Unit {
             let end = (tensor.offset + tensor.len).min(range.end);
             (start < end).then(|| (start..end, tensor.device_offset + (start - tensor.offset)))
         })
+    }
+}
+
+impl UnitTensor {
+    /// Bytes of the f32 that it stands for, if it is the codes of a packed matrix.
+    pub(crate) fn unpacked_len(&self) -> Option<usize> {
+        let is_of = |format: &Format| self.parameter.ends_with(&format!(".{format}.codes"));
+        let format = Format::ALL.into_iter().find(is_of)?;
+        // As many weights as this take so many bytes.
+        let weights = 64;
+        let bytes = format.parts([1, weights])[0].len();
+        Some(self.len / bytes * weights * size_of::<f32>())
     }
 }

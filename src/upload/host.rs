@@ -2,7 +2,7 @@ use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{AllocationProperty, TensorData};
 use bytes::Bytes;
 use leveret_models::Backend;
@@ -46,18 +46,25 @@ impl<B: Backend> Upload<B> for HostUpload<B> {
         unreachable!("units stay in host memory")
     }
 
-    /// Where the bytes are aligned and of a dtype that the backend stores, they are shared and not copied.
-    fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<B> {
-        let bytes = unit.host.slice(tensor.offset..tensor.offset + tensor.len);
-        let aligned = (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype.size());
-        let bytes = match aligned {
-            true => burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Native),
-            false => burn::tensor::Bytes::from_bytes_vec(bytes.to_vec()),
-        };
-        let data = TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype);
+    fn floats(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<B> {
         let dtype = stored_dtype::<B>(tensor.dtype, &self.device);
-        B::float_from_data(data.convert_dtype(dtype), &self.device)
+        B::float_from_data(data(tensor, unit).convert_dtype(dtype), &self.device)
     }
+
+    fn ints(&self, tensor: &UnitTensor, unit: &Arrived) -> IntTensor<B> {
+        B::int_from_data(data(tensor, unit), &self.device)
+    }
+}
+
+/// A tensor as it lies: where its bytes are aligned, they are shared and not copied.
+fn data(tensor: &UnitTensor, unit: &Arrived) -> TensorData {
+    let bytes = unit.host.slice(tensor.offset..tensor.offset + tensor.len);
+    let aligned = (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype.size());
+    let bytes = match aligned {
+        true => burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Native),
+        false => burn::tensor::Bytes::from_bytes_vec(bytes.to_vec()),
+    };
+    TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype)
 }
 
 /// Page-aligned memory; its pages exist once they are written.

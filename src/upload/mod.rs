@@ -12,7 +12,7 @@ use std::io;
 use std::ops::{DerefMut, Range};
 use std::sync::Arc;
 
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{FloatTensor, IntTensor};
 use bytes::Bytes;
 use leveret_models::Backend;
 
@@ -60,7 +60,10 @@ pub(crate) trait Upload<B: Backend>: Send + Sync {
     fn copy(&self, from: Bytes, to: &Arc<DeviceSlot>, segments: &[(Range<usize>, usize)]) -> Result<InFlight>;
 
     /// The tensor at its place in a unit that has arrived.
-    fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<B>;
+    fn floats(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<B>;
+
+    /// The same of integers: codes, or the scales that they share.
+    fn ints(&self, tensor: &UnitTensor, unit: &Arrived) -> IntTensor<B>;
 }
 
 /// A way of weights that threads share.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use burn::backend::Flex;
 use burn::tensor::TensorData;
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor, IntTensorOps};
 use bytes::Bytes;
 use rand::RngExt;
 
@@ -135,12 +135,20 @@ impl Upload<Flex> for SimulatedUpload {
         Ok(InFlight::new(Box::new(Copied(copied)), started, from, to.clone()))
     }
 
-    fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<Flex> {
-        let bytes = unit.device.as_ref().unwrap().memory().simulated().content.bytes.lock().unwrap();
-        let bytes = bytes[tensor.device_offset..][..tensor.len].to_vec();
-        let data = TensorData::from_bytes_vec(bytes, tensor.shape.clone(), tensor.dtype);
-        <Flex as burn::tensor::ops::FloatTensorOps<Flex>>::float_from_data(data, &Default::default())
+    fn floats(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<Flex> {
+        Flex::float_from_data(data(tensor, unit), &Default::default())
     }
+
+    fn ints(&self, tensor: &UnitTensor, unit: &Arrived) -> IntTensor<Flex> {
+        Flex::int_from_data(data(tensor, unit), &Default::default())
+    }
+}
+
+/// What lies at a tensor's place in device memory.
+fn data(tensor: &UnitTensor, unit: &Arrived) -> TensorData {
+    let bytes = unit.device.as_ref().unwrap().memory().simulated().content.bytes.lock().unwrap();
+    let bytes = bytes[tensor.device_offset..][..tensor.len].to_vec();
+    TensorData::from_bytes_vec(bytes, tensor.shape.clone(), tensor.dtype)
 }
 
 impl SimulatedMemory {

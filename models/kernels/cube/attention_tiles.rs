@@ -3,6 +3,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::attention::{Input, LATEST, Sizes, sees};
+use super::attention_split::Splits;
 use super::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
 use super::running::Running;
 use super::tensor::{PLANE, Strides, array, strides};
@@ -10,6 +11,9 @@ use crate::layers::PAD;
 
 /// Planes of a cube, which share the keys.
 pub const PLANES: usize = 8;
+
+/// Keys that a cube goes through at a time.
+const KEYS: usize = PLANES * PLANE as usize;
 
 /// Numbers of a vector: the most, up to 16 bytes, of which a head is made in whole rows of eight.
 fn width(head_dim: usize) -> Option<usize> {
@@ -22,11 +26,14 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
     let width = width(head_dim).filter(|_| has_mma(&out.client, out.dtype))?;
     let [q, k, v] = [&input.q, &input.k, &input.v].map(|x| strides(x, width));
     let rows = heads / kv_heads * queries;
+    let tiles = rows.div_ceil(TILE);
+    let splits = Splits::new(input, tiles * kv_heads * batch, KEYS);
+    let (shares, marks) = splits.memory(out);
     // SAFETY: queries and keys beyond the last are read as the last; neither are they weighed nor the result written.
     unsafe {
         tiles::launch_unchecked(
             &out.client,
-            CubeCount::Static(rows.div_ceil(TILE) as u32, kv_heads as u32, batch as u32),
+            CubeCount::Static((tiles * splits.count) as u32, kv_heads as u32, batch as u32),
             CubeDim::new_2d(PLANE, PLANES as u32),
             width,
             array(&input.q),
@@ -35,16 +42,22 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
             array(&input.query_positions),
             array(&input.key_positions),
             array(out),
+            array(&shares),
+            array(&marks),
             q?,
             k?,
             v?,
             input.sizes(),
             input.scale as f32,
             input.window(),
+            tiles,
+            splits.len,
             head_dim,
+            splits.count > 1,
             out.dtype.into(),
         );
     }
+    splits.join(&shares, &marks, out, width);
     Some(())
 }
 
@@ -59,23 +72,29 @@ fn tiles<X: Float, N: Size>(
     q: &Array<Vector<X, N>>,
     k: &Array<Vector<X, N>>,
     v: &Array<Vector<X, N>>,
-    query_positions: &Array<i32>,  // [batch, queries]
-    key_positions: &Array<i32>,    // [batch, dropped + keys]
-    out: &mut Array<Vector<X, N>>, // [batch, queries, heads, head_dim]
+    query_positions: &Array<i32>,       // [batch, queries]
+    key_positions: &Array<i32>,         // [batch, dropped + keys]
+    out: &mut Array<Vector<X, N>>,      // [batch, queries, heads, head_dim]
+    shares: &mut Array<Vector<f32, N>>, // [splits, batch, queries, heads, head_dim]
+    marks: &mut Array<f32>,             // [splits, batch, queries, heads, 2]
     q_strides: Strides,
     k_strides: Strides,
     v_strides: Strides,
     sizes: Sizes,
     scale: f32,
     window: i32,
+    tiles: usize,
+    split_len: usize,
     #[comptime] head_dim: usize,
+    #[comptime] is_split: bool,
     #[define(X)] _dtype: StorageType,
 ) {
     let width = N::value().comptime();
     let vectors = comptime!(head_dim / width); // of a head
     let (plane, lane) = (UNIT_POS_Y as usize, UNIT_POS_X as usize);
     let (i, j) = (lane / 4, lane % 4);
-    let (first, kv_head, batch) = (CUBE_POS_X as usize * TILE, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
+    let (tile, split) = (CUBE_POS_X as usize % tiles, CUBE_POS_X as usize / tiles);
+    let (first, kv_head, batch) = (tile * TILE, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
     let rows = sizes.queries * sizes.group;
 
     // Each unit knows rows i and i + 8 of the tile.
@@ -108,8 +127,9 @@ fn tiles<X: Float, N: Size>(
     let first_key = batch * k_strides.batch + kv_head * k_strides.head + sizes.start * k_strides.column + j;
     let first_value = batch * v_strides.batch + kv_head * v_strides.head + sizes.start * v_strides.column + i;
     let first_position = batch * (sizes.dropped + sizes.keys) + sizes.dropped;
-    let mut block = plane * PLANE as usize;
-    while block < sizes.keys {
+    let mut block = split * split_len + plane * PLANE as usize;
+    let end = min(sizes.keys, (split + 1) * split_len);
+    while block < end {
         // Each unit looks at the position of one key; a block that no query sees is skipped.
         let key = min(block + lane, sizes.keys - 1);
         let key_position = select(block + lane < sizes.keys, key_positions[first_position + key], PAD);
@@ -160,9 +180,9 @@ fn tiles<X: Float, N: Size>(
                 }
             }
         }
-        block += PLANES * PLANE as usize;
+        block += KEYS;
     }
-    running.combine::<X, N>(out, first, rows, &sizes, vectors);
+    running.combine::<X, N>(out, shares, marks, first, rows, split, &sizes, vectors, is_split);
 }
 
 /// `n` vectors of a row that are four apart.

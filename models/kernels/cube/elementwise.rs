@@ -24,7 +24,7 @@ pub fn gated<R: CubeRuntime>(
 
 /// What becomes of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Pairwise {
+pub enum Pairwise {
     Add,
     Gated(Activation),
 }
@@ -76,7 +76,7 @@ fn combine<X: Float, N: Size>(
 }
 
 #[cube]
-fn combined<N: Size>(a: Vector<f32, N>, b: Vector<f32, N>, #[comptime] operation: Pairwise) -> Vector<f32, N> {
+pub fn combined<N: Size>(a: Vector<f32, N>, b: Vector<f32, N>, #[comptime] operation: Pairwise) -> Vector<f32, N> {
     let one = Vector::<f32, N>::new(1.0f32);
     match operation {
         Pairwise::Add => a + b,

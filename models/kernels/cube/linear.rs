@@ -3,8 +3,10 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{contiguous, empty, has_planes, readable, width};
-use super::{linear_planes, linear_tiles};
+use super::tensor::{contiguous, empty, has_planes, readable};
+use super::{linear_planes, linear_tiles, norm};
+use crate::config::Activation;
+use crate::weight::Format;
 
 /// Rows of input up to which weights are multiplied as they are read, whatever the dtypes.
 const FEW_ROWS: usize = 64;
@@ -12,50 +14,176 @@ const FEW_ROWS: usize = 64;
 /// Rows of input up to which tensor cores read tiles of the weights again for other rows.
 const SOME_ROWS: usize = 512;
 
-/// `x [batch, seq, in]` by `weight [out, in]`, plus `bias [out]`; `None` where Burn's matrix product is the better one.
+/// Matrices that a kernel multiplies the same input by, at most.
+pub const MOST: usize = 3;
+
+/// Hidden states, and what they are normed with on the way.
+pub struct Hidden<R: CubeRuntime> {
+    /// `[batch, seq, in]`.
+    pub x: CubeTensor<R>,
+    /// A weight `[in]` and what the mean square is raised by.
+    pub norm: Option<(CubeTensor<R>, f64)>,
+}
+
+/// The parameters of a linear layer.
+pub struct Layer<R: CubeRuntime> {
+    pub weight: Matrix<R>,
+    pub bias: Option<CubeTensor<R>>,
+    /// Rows of the matrix.
+    pub outputs: usize,
+}
+
+/// A weight `[out, in]` as a device holds it.
+pub enum Matrix<R: CubeRuntime> {
+    /// In a float dtype.
+    Dense(CubeTensor<R>),
+    /// Codes and scales.
+    Packed(Format, CubeTensor<R>, CubeTensor<R>),
+}
+
+impl<R: CubeRuntime> Matrix<R> {
+    /// The array with a number or code for each weight.
+    pub fn codes(&self) -> &CubeTensor<R> {
+        match self {
+            Self::Dense(codes) | Self::Packed(_, codes, _) => codes,
+        }
+    }
+
+    /// The scales; without any some array that a kernel is given and does not read.
+    pub fn scales(&self) -> &CubeTensor<R> {
+        match self {
+            Self::Dense(any) => any,
+            Self::Packed(_, _, scales) => scales,
+        }
+    }
+
+    /// How it is packed, if it is.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Packed(format, ..) => Some(*format),
+        }
+    }
+
+    fn is_alike(&self, other: &Self) -> bool {
+        self.format() == other.format() && self.codes().dtype == other.codes().dtype
+    }
+}
+
+/// What becomes of the products of a row with the matrices.
+pub enum End<R: CubeRuntime> {
+    /// Each is a result, one matrix after the other.
+    Each,
+    /// The activation of the first times the second.
+    Gated(Activation),
+    /// The sum of the first and this.
+    Add(CubeTensor<R>),
+}
+
+/// `y [rows, out]` of `x [rows, in]` and matrices `[out, in]`, all in one piece.
+pub struct Product<R: CubeRuntime> {
+    pub x: CubeTensor<R>,
+    pub norm: Option<(CubeTensor<R>, f64)>,
+    /// One to [`MOST`], stored alike.
+    pub layers: Vec<Layer<R>>,
+    pub end: End<R>,
+    pub y: CubeTensor<R>,
+    pub rows: usize,
+    pub inputs: usize,
+}
+
+impl<R: CubeRuntime> Product<R> {
+    /// The `i`th layer, or one whose arrays a kernel is given and does not read.
+    pub fn layer(&self, i: usize) -> &Layer<R> {
+        self.layers.get(i).unwrap_or(&self.layers[0])
+    }
+
+    /// The bias of the `i`th layer, or some array that a kernel is given and does not read.
+    pub fn bias(&self, i: usize) -> &CubeTensor<R> {
+        self.layer(i).bias.as_ref().unwrap_or(&self.x)
+    }
+
+    /// Whether layers have a bias; all have, or none.
+    pub fn has_bias(&self) -> bool {
+        self.layers[0].bias.is_some()
+    }
+
+    /// What is added at the end, or some array that a kernel is given and does not read.
+    pub fn residual(&self) -> &CubeTensor<R> {
+        match &self.end {
+            End::Add(residual) => residual,
+            _ => &self.x,
+        }
+    }
+
+    /// Columns of the result.
+    pub fn width(&self) -> usize {
+        match self.end {
+            End::Each => self.layers.iter().map(|layer| layer.outputs).sum(),
+            _ => self.layers[0].outputs,
+        }
+    }
+}
+
+/// How a result ends, for kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// As [`End::Each`].
+    Each,
+    /// As [`End::Gated`].
+    Gated(Activation),
+    /// As [`End::Add`].
+    Add,
+}
+
+impl<R: CubeRuntime> End<R> {
+    /// The kind of end.
+    pub fn kind(&self) -> Ending {
+        match self {
+            Self::Each => Ending::Each,
+            Self::Gated(activation) => Ending::Gated(*activation),
+            Self::Add(_) => Ending::Add,
+        }
+    }
+}
+
+/// The product `[batch, seq, out]`; `None` where Burn's matrix product is the better one, or no kernel suits.
 ///
-/// That one rounds f32 to 19 bits, so f32 is always multiplied here.
-pub fn linear<R: CubeRuntime>(
-    x: &CubeTensor<R>,
-    weight: &CubeTensor<R>,
-    bias: Option<&CubeTensor<R>>,
-) -> Option<CubeTensor<R>> {
-    let ([batch, seq, inputs], outputs) = (x.meta.shape().dims(), weight.meta.shape()[0]);
+/// Burn's rounds f32 to 19 bits, so f32 is always multiplied here.
+pub fn linear<R: CubeRuntime>(hidden: &Hidden<R>, layers: Vec<Layer<R>>, end: End<R>) -> Option<CubeTensor<R>> {
+    let [batch, seq, inputs] = hidden.x.meta.shape().dims();
     let rows = batch * seq;
-    let suits = readable(&[x, weight, bias.unwrap_or(weight)]) && has_planes(&x.client);
-    let f32 = x.dtype == DType::F32;
-    if rows == 0 || (rows > SOME_ROWS && !f32) || !suits {
+    let first = layers.first()?;
+    let alike = |layer: &Layer<R>| {
+        layer.weight.is_alike(&first.weight)
+            && layer.bias.as_ref().map(|x| x.dtype) == first.bias.as_ref().map(|x| x.dtype)
+    };
+    let floats =
+        layers.iter().flat_map(|layer| &layer.bias).chain([&hidden.x]).chain(hidden.norm.iter().map(|(x, _)| x));
+    let suits = floats.into_iter().all(|x| readable(&[x])) && has_planes(&hidden.x.client);
+    let dense = layers.iter().all(|layer| !matches!(&layer.weight, Matrix::Dense(weight) if !readable(&[weight])));
+    if rows == 0 || inputs == 0 || layers.len() > MOST || !suits || !dense || !layers.iter().all(alike) {
         return None;
     }
-    // A weight of the record loader lies in one piece.
-    let (x, weight) = (contiguous(x), contiguous(weight));
-    let y = empty(&x, Shape::from([batch, seq, outputs]));
-    let product = Product { x, weight, bias: bias.cloned(), y, rows, inputs, outputs };
-    let width = width(&[&product.x, &product.weight], &[inputs]);
-    if rows > 1 && linear_tiles::suits(&product, width) {
+    let end = match end {
+        End::Add(residual) if residual.dtype == hidden.x.dtype => End::Add(contiguous(&residual)),
+        End::Add(_) => return None,
+        end => end,
+    };
+    let x = contiguous(&hidden.x);
+    let mut product = Product { y: x.clone(), x, norm: hidden.norm.clone(), layers, end, rows, inputs };
+    product.y = empty(&product.x, Shape::from([batch, seq, product.width()]));
+    let f32 = product.x.dtype == DType::F32;
+    if rows > 1 && (rows <= SOME_ROWS || product.layers[0].weight.format().is_some()) && linear_tiles::suits(&product) {
+        // Rows are normed once, not by every cube.
+        if let Some((weight, eps)) = product.norm.take() {
+            product.x = norm::rms_norm(&product.x, &weight, eps)?;
+        }
         linear_tiles::launch(&product);
-    } else if rows <= FEW_ROWS || f32 {
-        linear_planes::launch(&product, width);
+    } else if rows <= FEW_ROWS || f32 || product.layers[0].weight.format().is_some() {
+        linear_planes::launch(&product)?;
     } else {
         return None;
     }
     Some(product.y)
-}
-
-/// `y [rows, outputs] = x [rows, inputs] · weightᵀ [outputs, inputs] + bias [outputs]`, all in one piece.
-pub struct Product<R: CubeRuntime> {
-    pub x: CubeTensor<R>,
-    pub weight: CubeTensor<R>,
-    pub bias: Option<CubeTensor<R>>,
-    pub y: CubeTensor<R>,
-    pub rows: usize,
-    pub inputs: usize,
-    pub outputs: usize,
-}
-
-impl<R: CubeRuntime> Product<R> {
-    /// The bias, or without one some array that a kernel is given and does not read.
-    pub fn bias_array(&self) -> &CubeTensor<R> {
-        self.bias.as_ref().unwrap_or(&self.weight)
-    }
 }

@@ -6,21 +6,23 @@
 mod append;
 mod attention;
 mod attention_planes;
+mod attention_split;
 mod attention_tiles;
 mod elementwise;
+mod heads;
 mod linear;
 mod linear_planes;
 mod linear_tiles;
 mod mma;
 mod norm;
-mod rope;
+mod packed;
 mod running;
 mod tensor;
 
 pub(super) use append::append;
 pub(super) use attention::{Input as AttentionInput, attention, suits as suits_attention};
 pub(super) use elementwise::{add, gated};
-pub(super) use linear::linear;
+pub(super) use heads::{Heads, append_heads};
+pub(super) use linear::{End, Hidden, Layer, Matrix, linear};
 pub(super) use norm::rms_norm;
-pub(super) use rope::rotate;
-pub(super) use tensor::unwritten;
+pub(super) use tensor::{contiguous as in_one_piece, empty, unwritten};

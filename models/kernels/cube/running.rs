@@ -74,14 +74,19 @@ impl Running {
         }
     }
 
-    /// Puts the planes' shares together and writes the rows from `first` on, a head of `vectors` vectors each.
+    /// Puts the planes' shares together and writes the rows from `first` on, a head of `vectors` vectors each; where the
+    /// keys are `split`, only this cube's share of them, to be put together by [`join`](super::attention_split::join).
     pub fn combine<X: Float, N: Size>(
         &self,
-        out: &mut Array<Vector<X, N>>, // [batch, queries, heads, head_dim]
+        out: &mut Array<Vector<X, N>>,      // [batch, queries, heads, head_dim]
+        shares: &mut Array<Vector<f32, N>>, // [splits, batch, queries, heads, head_dim]
+        marks: &mut Array<f32>,             // [splits, batch, queries, heads, 2]
         first: usize,
         rows: usize,
+        split: usize,
         sizes: &Sizes,
         #[comptime] vectors: usize,
+        #[comptime] is_split: bool,
     ) {
         let width = N::value().comptime();
         let (plane, i, j) = (UNIT_POS_Y as usize, UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
@@ -129,13 +134,22 @@ impl Running {
                     sum += sums[p * TILE + row] * weight;
                     mixture += mixed[(p * TILE + row) * COLUMNS + column] * Vector::new(weight);
                 }
-                // A query of padding has seen nothing: 0 / tiny.
-                let share = mixture * Vector::new(1.0f32 / max(sum, f32::MIN_POSITIVE));
                 let (query, head) = ((first + row) / sizes.group, (first + row) % sizes.group);
                 let heads = CUBE_COUNT_Y as usize * sizes.group;
                 let at =
                     (CUBE_POS_Z as usize * sizes.queries + query) * heads + CUBE_POS_Y as usize * sizes.group + head;
-                out[at * vectors + part * COLUMNS + column] = Vector::cast_from(share);
+                if is_split {
+                    let at = split * CUBE_COUNT_Z as usize * sizes.queries * heads + at;
+                    shares[at * vectors + part * COLUMNS + column] = mixture;
+                    if comptime!(part == 0) && column == 0 {
+                        marks[2 * at] = top;
+                        marks[2 * at + 1] = sum;
+                    }
+                } else {
+                    // A query of padding has seen nothing: 0 / tiny.
+                    let share = mixture * Vector::new(1.0f32 / max(sum, f32::MIN_POSITIVE));
+                    out[at * vectors + part * COLUMNS + column] = Vector::cast_from(share);
+                }
             }
             sync_cube();
         }

@@ -7,6 +7,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use crate::weight::Format;
+
 /// Bytes that a GPU loads at once.
 const LOAD: usize = 16;
 
@@ -87,4 +89,21 @@ pub fn array<R: CubeRuntime>(x: &CubeTensor<R>) -> ArrayArg<R> {
     let len = x.handle.size_in_used() as usize / x.dtype.size();
     // SAFETY: the length is the handle's own.
     unsafe { ArrayArg::from_raw_parts(x.handle.clone(), len) }
+}
+
+/// The same, read as numbers of another dtype.
+pub fn array_of<R: CubeRuntime>(x: &CubeTensor<R>, dtype: DType) -> ArrayArg<R> {
+    let len = x.handle.size_in_used() as usize / dtype.size();
+    // SAFETY: the length is the handle's own.
+    unsafe { ArrayArg::from_raw_parts(x.handle.clone(), len) }
+}
+
+/// What kernels read the scales of packed weights as; `other` where there are none.
+pub fn scales_dtype(format: Option<Format>, other: DType) -> DType {
+    match format {
+        Some(Format::Int8) => DType::BF16,
+        Some(Format::Int4) => DType::U16,
+        Some(Format::Fp8) => DType::F32,
+        None => other,
+    }
 }

@@ -91,6 +91,11 @@ impl Devices {
         Ok(())
     }
 
+    /// One of any backend that is compiled in, for work that computes nothing on it.
+    pub fn any() -> Result<Self> {
+        NAMES.get(1).map_or("cpu", |name| name.trim_end_matches("[:N]")).parse()
+    }
+
     #[cfg_attr(not(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "wgpu")), expect(unused))]
     fn map<D>(&self, device: impl Fn(usize) -> D) -> Vec<D> {
         self.indices.iter().map(|index| device(*index)).collect()
@@ -106,12 +111,7 @@ impl Devices {
                 let _ = writeln!(std::io::stderr(), "warning: running on the CPU: {error}");
             }
         }
-        match NAMES.get(1) {
-            Some(name) if cfg!(not(any(feature = "flex", feature = "ndarray"))) => {
-                name.trim_end_matches("[:N]").parse()
-            }
-            _ => "cpu".parse(),
-        }
+        Self::any()
     }
 }
 

@@ -56,6 +56,7 @@ impl Task for Info {
         row("positions", dims.max_positions.to_string());
         row("run dtype", format!("{:?}", model.dtype()));
         row("weights", mib(model.checkpoint_bytes()));
+        row("packed", model.format().map_or("no".to_owned(), |format| format.to_string()));
         row("tokenizer", if model.tokenizer().is_some() { "yes" } else { "none" }.to_owned());
         row("chat template", if model.has_chat_template() { "yes" } else { "none" }.to_owned());
         row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.devices[0].slots));

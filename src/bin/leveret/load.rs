@@ -49,6 +49,9 @@ pub struct How {
     /// Whether the command shows times that need waiting for the device.
     #[arg(skip)]
     pub profile: bool,
+    /// How many models the command runs beside each other.
+    #[arg(skip = 1_usize)]
+    pub models: usize,
 }
 
 impl How {
@@ -58,6 +61,7 @@ impl How {
             .devices(devices)
             .ram(self.ram)
             .vram(self.vram)
+            .beside(self.models)
             .pin(!self.no_pin)
             .dtype(self.dtype)
             .attention(&self.attention)

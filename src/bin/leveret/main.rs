@@ -6,6 +6,7 @@ mod doctor;
 mod generate;
 mod info;
 mod load;
+mod pack;
 mod plan;
 mod profile;
 mod synth;
@@ -38,8 +39,10 @@ enum Command {
     Plan(plan::Plan),
     /// Measures how fast a model runs, and what the machine could do at most.
     Bench(bench::Bench),
-    /// Compares a model's logits and tokens with those of another implementation.
+    /// Compares a model's answers with those of another implementation, or of another model on a text.
     Verify(verify::Verify),
+    /// Packs a checkpoint's linear layers into 8 or 4 bits a weight.
+    Pack(pack::Pack),
     /// Writes a checkpoint of a well-known model's shapes with random weights, to measure with.
     Synth(synth::Synth),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Pack(command) => command.run(),
         Command::Synth(command) => command.run(),
     };
     match result {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use burn::backend::Cuda;
 use burn::backend::cuda::CudaDevice;
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_cubecl::tensor::CubeTensor;
 use bytes::Bytes;
 use cubecl::Runtime;
@@ -113,7 +113,18 @@ impl Upload<Cuda> for CudaUpload {
         Ok(InFlight::new(Box::new(recorded?), started, from, to.clone()))
     }
 
-    fn tensor(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<Cuda> {
+    fn floats(&self, tensor: &UnitTensor, unit: &Arrived) -> FloatTensor<Cuda> {
+        self.view(tensor, unit)
+    }
+
+    fn ints(&self, tensor: &UnitTensor, unit: &Arrived) -> IntTensor<Cuda> {
+        self.view(tensor, unit)
+    }
+}
+
+impl CudaUpload {
+    /// A tensor where it lies in device memory.
+    fn view(&self, tensor: &UnitTensor, unit: &Arrived) -> CubeTensor<CudaRuntime> {
         let slot = unit.device.as_ref().expect("units for CUDA arrive in its memory");
         let handle = slot.memory().cuda().view(tensor.device_offset, tensor.len);
         let shape = tensor.shape.clone().into();

@@ -1,13 +1,11 @@
-//! Compares a model with another implementation's answers.
-
-use std::collections::HashMap;
 use std::path::Path;
 
 use leveret_models::Backend;
-use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
-use crate::error::{AtPath, Error, Result};
+use super::odds::{Odds, divergence, perplexity};
+use super::reference::Reference;
+use crate::error::Result;
 use crate::model::Model;
 use crate::options::GenerateOptions;
 
@@ -17,6 +15,10 @@ use crate::options::GenerateOptions;
 pub struct Report {
     /// The logits of every position of the prompt, in one pass.
     pub prompt: Verdict,
+    /// The model's perplexity over the prompt, if that has more than one token.
+    pub perplexity: Option<f64>,
+    /// The reference's.
+    pub reference_perplexity: Option<f64>,
     /// The reply to the prompt, if the reference has one.
     pub greedy: Option<Reply>,
     /// The replies to a batch of prompts of different lengths, if the reference has them.
@@ -43,6 +45,8 @@ pub struct Verdict {
     pub min_cosine: f32,
     /// Positions whose likeliest token is the same, as a fraction.
     pub same_argmax: f32,
+    /// Mean of the Kullback-Leibler divergence from the reference's distributions of the next token to the model's.
+    pub mean_kl: f64,
 }
 
 impl Report {
@@ -66,9 +70,15 @@ impl<B: Backend> Model<B> {
         if prompt.len() != 1 {
             return Err(reference.missing("prompt of one sequence"));
         }
-        let logits = self.logits(&prompt.concat(), &[])?;
+        let tokens = prompt.concat();
+        let vocab_size = self.dims().vocab_size;
+        let expected = reference.logits("logits", tokens.len(), vocab_size)?;
+        let logits = self.logits(&tokens, &[])?;
+        let rows: Vec<_> = expected.chunks(vocab_size).collect();
         Ok(Report {
-            prompt: Verdict::new(&logits, reference.floats("logits")?),
+            prompt: Verdict::new(&logits, &rows),
+            perplexity: perplexity(&tokens, logits.iter().map(Vec::as_slice)),
+            reference_perplexity: perplexity(&tokens, rows),
             batch: match reference.masked("batch", "batch_mask")? {
                 Some(prompts) => self.reply(prompts, &reference, "batch_greedy")?,
                 None => None,
@@ -82,6 +92,9 @@ impl<B: Backend> Model<B> {
         if replies.len() != prompts.len() || replies.iter().any(Vec::is_empty) {
             return Err(reference.missing(&format!("{name} with a reply for each of {} prompts", prompts.len())));
         }
+        let vocab_size = self.dims().vocab_size;
+        let count = replies.iter().map(Vec::len).sum();
+        let expected = reference.logits(&format!("{name}_logits"), count, vocab_size)?;
         let logits = self.forced_logits(prompts.clone(), &replies)?;
         let options = GenerateOptions {
             max_tokens: replies.first().map(Vec::len),
@@ -93,103 +106,30 @@ impl<B: Backend> Model<B> {
         let (completions, _) = self.generate_batch(prompts, &options)?;
         Ok(Some(Reply {
             same_tokens: completions.iter().map(|completion| &completion.tokens).eq(&replies),
-            logits: Verdict::new(&logits, reference.floats(&format!("{name}_logits"))?),
+            logits: Verdict::new(&logits, &expected.chunks(vocab_size).collect::<Vec<_>>()),
         }))
     }
 }
 
 impl Verdict {
-    fn new(got: &[Vec<f32>], want: &[f32]) -> Self {
-        let width = want.len() / got.len().max(1);
-        if width * got.len() != want.len() {
-            return Self { max_abs_diff: f32::INFINITY, min_cosine: -1.0, same_argmax: 0.0 };
-        }
-        let argmax = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
-        let mut verdict = Self { max_abs_diff: 0.0, min_cosine: 1.0, same_argmax: 0.0 };
-        for (got, want) in got.iter().zip(want.chunks(width.max(1))) {
-            if got.len() != want.len() {
-                return Self { max_abs_diff: f32::INFINITY, min_cosine: -1.0, same_argmax: 0.0 };
-            }
+    /// Of as many positions on both sides.
+    fn new(got: &[Vec<f32>], want: &[&[f32]]) -> Self {
+        let mut verdict = Self { max_abs_diff: 0.0, min_cosine: 1.0, same_argmax: 0.0, mean_kl: 0.0 };
+        let count = got.len().max(1);
+        for (got, want) in got.iter().zip(want) {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             let cosine = dot(got, want) / (dot(got, got) * dot(want, want)).sqrt();
             // Whatever is not a number is as far away as can be.
             let distance =
                 |(a, b): (&f32, &f32)| Some((a - b).abs()).filter(|d| d.is_finite()).unwrap_or(f32::INFINITY);
-            let difference = got.iter().zip(want).map(distance).fold(0.0, f32::max);
+            let difference = got.iter().zip(*want).map(distance).fold(0.0, f32::max);
+            let (want, got) = (Odds::new(want), Odds::new(got));
             verdict.max_abs_diff = verdict.max_abs_diff.max(difference);
             verdict.min_cosine = verdict.min_cosine.min(cosine as f32);
-            verdict.same_argmax += f32::from(u8::from(argmax(got) == argmax(want)));
+            verdict.same_argmax += f32::from(u8::from(got.likeliest() == want.likeliest()));
+            verdict.mean_kl += divergence(&want, &got) / count as f64;
         }
-        verdict.same_argmax /= got.len().max(1) as f32;
+        verdict.same_argmax /= count as f32;
         verdict
-    }
-}
-
-/// The tensors of a reference file, in this program's own types.
-struct Reference<'a> {
-    path: &'a Path,
-    ints: HashMap<String, Ints>,
-    floats: HashMap<String, Vec<f32>>,
-}
-
-/// Ids or a mask, `[columns]` or `[rows, columns]`.
-struct Ints {
-    columns: usize,
-    values: Vec<i64>,
-}
-
-impl Ints {
-    fn rows(&self) -> impl Iterator<Item = &[i64]> {
-        self.values.chunks(self.columns.max(1))
-    }
-}
-
-impl<'a> Reference<'a> {
-    fn read(path: &'a Path) -> Result<Self> {
-        let bytes = std::fs::read(path).at(path)?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| Error::Header { path: path.to_owned(), reason: error.to_string() })?;
-        let (mut ints, mut floats) = (HashMap::new(), HashMap::new());
-        for (name, tensor) in file.iter() {
-            let data = tensor.data();
-            match tensor.dtype() {
-                Dtype::I64 => {
-                    let values = data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
-                    ints.insert(name.to_owned(), Ints { columns: *tensor.shape().last().unwrap_or(&1), values });
-                }
-                Dtype::F32 => {
-                    let values = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                    floats.insert(name.to_owned(), values.collect());
-                }
-                _ => {}
-            }
-        }
-        Ok(Self { path, ints, floats })
-    }
-
-    fn missing(&self, tensor: &str) -> Error {
-        let hint = "expected I64 ids and F32 logits, as tests/fixtures/make.py writes them".to_owned();
-        Error::MissingTensor { path: self.path.to_owned(), tensor: tensor.to_owned(), hint }
-    }
-
-    fn floats(&self, name: &str) -> Result<&[f32]> {
-        self.floats.get(name).map(Vec::as_slice).ok_or_else(|| self.missing(name))
-    }
-
-    /// A tensor of ids, row by row, if it is there.
-    fn rows(&self, name: &str) -> Result<Option<Vec<Vec<u32>>>> {
-        let Some(ids) = self.ints.get(name) else { return Ok(None) };
-        let id = |id: &i64| u32::try_from(*id).map_err(|_| self.missing(name));
-        ids.rows().map(|row| row.iter().map(id).collect()).collect::<Result<_>>().map(Some)
-    }
-
-    /// The rows of `name`, without the places that the mask leaves out.
-    fn masked(&self, name: &str, mask: &str) -> Result<Option<Vec<Vec<u32>>>> {
-        let Some(ids) = self.ints.get(name) else { return Ok(None) };
-        let mask = self.ints.get(mask).ok_or_else(|| self.missing(mask))?;
-        let id = |(id, _): (&i64, &i64)| u32::try_from(*id).map_err(|_| self.missing(name));
-        let row =
-            |(ids, mask): (&[i64], &[i64])| ids.iter().zip(mask).filter(|(_, seen)| **seen == 1).map(id).collect();
-        ids.rows().zip(mask.rows()).map(row).collect::<Result<_>>().map(Some)
     }
 }

@@ -1,0 +1,317 @@
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+use half::{bf16, f16};
+
+use super::avx512_parts::{E4M3, multiply_groups, round, spread, steps, table, widened};
+use super::entry::{Entry, Pair};
+use super::format::{self, Kernel};
+use super::input::{Floats, Quantised};
+use super::int4::step;
+use super::matrix::BLOCK;
+use super::simd::Simd;
+use super::tile::{Tile, tile};
+
+/// AVX-512 as Ice Lake and Zen 4 have it, with bytes' tables and sums of products: 16 numbers at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512 {
+    /// Whether there is AVX512_BF16, too.
+    pairs: bool,
+}
+
+impl Avx512 {
+    pub(super) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
+        has.then_some(Self { pairs: false })
+    }
+
+    /// With products of pairs, if the CPU has them.
+    pub(super) fn with_pairs(self) -> Option<Self> {
+        is_x86_feature_detected!("avx512bf16").then_some(Self { pairs: true })
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
+fn run<'a>(simd: Avx512, kernel: impl Kernel<'a>) {
+    format::run(simd, kernel);
+}
+
+// Every `unsafe` below calls instructions of a set that `self` proves the CPU to have; pointers come of references to
+// as many numbers as are read, or are the caller's promise.
+impl Simd for Avx512 {
+    type Lanes = __m512;
+    type Chunk = [__m512; 2];
+
+    const LANES: usize = 16;
+    const TILE: usize = 14;
+
+    fn run<'a>(self, kernel: impl Kernel<'a>) {
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { run(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, lanes: __m512, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_ps(to, lanes) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: __m512) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let half = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(lanes)));
+            let sum = _mm256_add_ps(_mm512_castps512_ps256(lanes), half);
+            let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+            let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+            _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)))
+        }
+    }
+
+    #[inline(always)]
+    fn f32(self, weights: &[f32; 32]) -> Self::Chunk {
+        // SAFETY: see above.
+        unsafe { [_mm512_loadu_ps(weights.as_ptr()), _mm512_loadu_ps(weights.as_ptr().add(16))] }
+    }
+
+    #[inline(always)]
+    fn bf16(self, weights: &[bf16; 32]) -> Self::Chunk {
+        let at = weights.as_ptr().cast::<__m256i>();
+        // SAFETY: see above.
+        unsafe { [widened(_mm256_loadu_si256(at)), widened(_mm256_loadu_si256(at.add(1)))] }
+    }
+
+    #[inline(always)]
+    fn f16(self, weights: &[f16; 32]) -> Self::Chunk {
+        let at = weights.as_ptr().cast::<__m256i>();
+        // SAFETY: see above.
+        unsafe { [_mm512_cvtph_ps(_mm256_loadu_si256(at)), _mm512_cvtph_ps(_mm256_loadu_si256(at.add(1)))] }
+    }
+
+    #[inline(always)]
+    fn int8(self, codes: &[i8; 32], scale: f32) -> Self::Chunk {
+        let at = codes.as_ptr().cast::<__m128i>();
+        // SAFETY: see above.
+        unsafe {
+            let scale = _mm512_set1_ps(scale);
+            let (first, last) = (_mm_loadu_si128(at), _mm_loadu_si128(at.add(1)));
+            [
+                _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(first)), scale),
+                _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(last)), scale),
+            ]
+        }
+    }
+
+    /// Looks the scaled levels up in a register; the lookup takes no notice of the bits above a nibble.
+    #[inline(always)]
+    fn int4(self, codes: &[u8; 16], word: u16) -> Self::Chunk {
+        let (scale, zero) = step(word);
+        // SAFETY: see above.
+        unsafe {
+            let levels = _mm512_setr_ps(0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.);
+            let levels = _mm512_sub_ps(levels, _mm512_set1_ps(zero.into()));
+            let levels = _mm512_mul_ps(levels, _mm512_set1_ps(scale));
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast()));
+            [_mm512_permutexvar_ps(codes, levels), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), levels)]
+        }
+    }
+
+    /// Puts E4M3's bits where f16 has them, which divides by 256, and lets the CPU widen f16.
+    #[inline(always)]
+    fn fp8(self, codes: &[u8; 32], scale: f32) -> Self::Chunk {
+        // SAFETY: see above.
+        unsafe {
+            let words = _mm512_cvtepi8_epi16(_mm256_loadu_si256(codes.as_ptr().cast()));
+            let halves = _mm512_and_si512(_mm512_slli_epi16::<7>(words), _mm512_set1_epi16(0xbf80_u16 as i16));
+            let not_nan =
+                _mm512_cmpneq_epi16_mask(_mm512_and_si512(words, _mm512_set1_epi16(0x7f)), _mm512_set1_epi16(0x7f));
+            let halves = _mm512_mask_mov_epi16(_mm512_set1_epi16(0x7fff), not_nan, halves);
+            let scale = _mm512_set1_ps(scale * 256.0);
+            let (first, last) = (_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64::<1>(halves));
+            [_mm512_mul_ps(_mm512_cvtph_ps(first), scale), _mm512_mul_ps(_mm512_cvtph_ps(last), scale)]
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_int8<const ROWS: usize>(
+        self,
+        codes: &[i8; BLOCK],
+        scales: &[bf16; 4],
+        x: [&[Quantised]; ROWS],
+        block: usize,
+        sums: &mut [__m512; ROWS],
+    ) {
+        let at = codes.as_ptr().cast::<__m512i>();
+        // SAFETY: see above.
+        unsafe {
+            let (ab, cd) = (_mm512_loadu_si512(at), _mm512_loadu_si512(at.add(1)));
+            let offset = _mm512_set1_epi8(i8::MIN);
+            let first = _mm512_xor_si512(_mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd), offset);
+            let last = _mm512_xor_si512(_mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd), offset);
+            multiply_groups([first, last], spread(scales), x, block, sums);
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_int4<const ROWS: usize>(
+        self,
+        codes: &[u8; BLOCK / 2],
+        scales: &[u16; 4],
+        x: [&[Quantised]; ROWS],
+        block: usize,
+        sums: &mut [__m512; ROWS],
+    ) {
+        // SAFETY: see above.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            let (scales, offset) = steps(scales);
+            let nibble = _mm512_set1_epi8(0xf);
+            let first = _mm512_add_epi8(_mm512_and_si512(codes, nibble), offset);
+            let last = _mm512_add_epi8(_mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble), offset);
+            multiply_groups([first, last], scales, x, block, sums);
+        }
+    }
+
+    /// Looks the two bytes of each bf16 up.
+    #[inline(always)]
+    fn multiply_fp8<const ROWS: usize>(
+        self,
+        codes: &[u8; BLOCK],
+        scale: f32,
+        x: [&[Floats]; ROWS],
+        block: usize,
+        sums: &mut [__m512; ROWS],
+    ) {
+        // SAFETY: see above.
+        unsafe {
+            let (lows, highs) = (table(&E4M3.0), table(&E4M3.1));
+            let sign = _mm512_set1_epi8(i8::MIN);
+            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            let mut parts = [_mm512_setzero_ps(); ROWS];
+            for (i, codes) in codes.as_chunks::<64>().0.iter().enumerate() {
+                let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+                let low = _mm512_permutex2var_epi8(lows[0], codes, lows[1]);
+                let high = _mm512_permutex2var_epi8(highs[0], codes, highs[1]);
+                let high = _mm512_ternarylogic_epi32::<0xf8>(high, codes, sign); // high | codes & sign
+                for (j, words) in [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)].iter().enumerate()
+                {
+                    let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(*words));
+                    let odd = _mm512_castsi512_ps(_mm512_and_si512(*words, upper));
+                    for (x, part) in x.iter().zip(&mut parts) {
+                        let x = x[block].chunk(2 * i + j).as_ptr();
+                        *part = _mm512_fmadd_ps(even, _mm512_load_ps(x), *part);
+                        *part = _mm512_fmadd_ps(odd, _mm512_load_ps(x.add(16)), *part);
+                    }
+                }
+            }
+            let scale = _mm512_set1_ps(scale);
+            for (part, sum) in parts.iter().zip(sums) {
+                *sum = _mm512_fmadd_ps(*part, scale, *sum);
+            }
+        }
+    }
+
+    /// Cuts each number in two signed bytes: `[high or low, half of a group, group, 16]`.
+    fn arrange(self, quantised: &mut Quantised) {
+        let mut bytes = [0; 2 * BLOCK];
+        for (i, numbers) in quantised.numbers.as_chunks::<16>().0.iter().enumerate() {
+            let (group, half) = (i / 2, i % 2);
+            let (high, low) = bytes.split_at_mut(BLOCK);
+            let at = half * 64 + group * 16;
+            for (place, number) in numbers.iter().enumerate() {
+                high[at + place] = ((number - i16::from(*number as i8)) >> 8) as i8;
+                low[at + place] = *number as i8;
+            }
+        }
+        for (numbers, start) in
+            quantised.numbers.as_chunks::<32>().0.iter().zip(quantised.starts.as_chunks_mut::<4>().0)
+        {
+            for (lane, start) in start.iter_mut().enumerate() {
+                let sum = |at: usize| numbers[at..at + 4].iter().map(|number| i32::from(*number)).sum::<i32>();
+                *start = -128 * (sum(4 * lane) + sum(16 + 4 * lane));
+            }
+        }
+        for (number, bytes) in quantised.numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *number = i16::from_le_bytes(bytes.map(|byte| byte as u8));
+        }
+    }
+
+    fn shuffle(self, floats: &mut Floats) {
+        let numbers = floats.0;
+        for (codes, numbers) in floats.0.as_chunks_mut::<64>().0.iter_mut().zip(numbers.as_chunks::<64>().0) {
+            for (lane, numbers) in numbers.as_chunks::<16>().0.iter().enumerate() {
+                for place in 0..4 {
+                    for vector in 0..4 {
+                        codes[vector * 16 + lane * 4 + place] = numbers[vector / 2 * 8 + place * 2 + vector % 2];
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: a prefetch does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<E: Entry>(self, of: Tile<E>) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match E::NUMBERS {
+                1 => tile::<Self, E, { Self::TILE }>(self, of),
+                _ => tile_of_pairs(self, of),
+            }
+        }
+    }
+
+    fn multiplies_pairs(self) -> bool {
+        self.pairs
+    }
+
+    #[inline(always)]
+    unsafe fn fma_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: as the caller promises; the types differ only in what their bits mean.
+        unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
+    }
+
+    #[inline(always)]
+    fn round(self, numbers: &[f32; BLOCK], to: &mut [Pair; BLOCK / 2]) {
+        assert!(self.pairs, "pairs are for CPUs that multiply them");
+        // SAFETY: the CPU has them.
+        unsafe { round(numbers, to) }
+    }
+}
+
+/// # Safety
+/// See [`tile`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn tile_of_pairs<E: Entry>(simd: Avx512, of: Tile<E>) {
+    // SAFETY: as the caller promises.
+    unsafe { tile::<Avx512, E, { Avx512::TILE }>(simd, of) }
+}

@@ -1,0 +1,69 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use cudarc::cublaslt::{result, sys};
+use cudarc::driver::sys::CUstream;
+use cudarc::driver::{self, result as driver_result};
+
+/// Bytes that a product may use beside its operands.
+pub(super) const WORKSPACE: usize = 32 << 20;
+
+/// A product's sizes in cuBLASLt's words, which count columns: `d [m, n] = aᵀ [m, k] · b [k, n]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub(super) dtype: sys::cudaDataType,
+    pub(super) m: u64,
+    pub(super) n: u64,
+    pub(super) k: u64,
+    pub(super) bias: bool,
+}
+
+/// cuBLASLt on one device.
+pub(super) struct Library {
+    pub(super) handle: sys::cublasLtHandle_t,
+    pub(super) stream: CUstream,
+    context: driver::sys::CUcontext,
+    /// What the library has said suits a shape best.
+    pub(super) algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
+}
+
+// SAFETY: the handles may be used from any thread in whose context they were made, one thread at a time.
+unsafe impl Send for Library {}
+
+impl Library {
+    /// The one of a device; `None` where the system has no cuBLASLt.
+    pub(super) fn of(device: usize) -> Option<Arc<Mutex<Self>>> {
+        type Devices = Mutex<HashMap<usize, Option<Arc<Mutex<Library>>>>>;
+        static DEVICES: OnceLock<Devices> = OnceLock::new();
+        let mut devices = DEVICES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        devices.entry(device).or_insert_with(|| Self::open(device).map(|library| Arc::new(Mutex::new(library)))).clone()
+    }
+
+    fn open(device: usize) -> Option<Self> {
+        // SAFETY: loading the library runs its initialisers and nothing else.
+        if !unsafe { sys::is_culib_present() } {
+            return None;
+        }
+        let device = driver_result::device::get(i32::try_from(device).ok()?).ok()?;
+        // SAFETY: cubecl has initialised the driver; the context stays retained until the process ends.
+        let context = unsafe { driver_result::primary_ctx::retain(device) }.ok()?;
+        // SAFETY: the context has just been retained.
+        unsafe { driver_result::ctx::set_current(context) }.ok()?;
+        let stream = driver_result::stream::create(driver_result::stream::StreamKind::NonBlocking).ok()?;
+        // A version that lacks a function panics where it is first called.
+        let handle = std::panic::catch_unwind(result::create_handle).ok()?.ok()?;
+        Some(Self { handle, stream, context, algorithms: HashMap::new() })
+    }
+
+    /// Makes the device current for this thread.
+    pub(super) fn enter(&self) -> Option<()> {
+        // SAFETY: the context lives until the process ends.
+        unsafe { driver_result::ctx::set_current(self.context) }.ok()
+    }
+
+    /// Waits for everything that was begun.
+    pub(super) fn synchronise(&self) -> Option<()> {
+        // SAFETY: the stream lives until the process ends.
+        unsafe { driver_result::stream::synchronize(self.stream) }.ok()
+    }
+}

@@ -1,0 +1,202 @@
+use std::ffi::c_void;
+use std::sync::PoisonError;
+
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::cuda::CudaRuntime;
+use cubecl::server::Handle;
+use cudarc::cublaslt::{result, sys};
+
+use super::library::{Library, Shape, WORKSPACE};
+use crate::kernels::cube;
+
+type Tensor = CubeTensor<CudaRuntime>;
+
+/// `x [.., in] · weightᵀ [out, in]` for each weight, plus its bias `[out]`, plus `residual` where there is one: all
+/// operands in one piece and of one dtype. The results are `[.., out]`.
+///
+/// `None` where the system has no cuBLASLt, or it does not serve the dtype; nothing has been computed then.
+pub fn matmul(x: &Tensor, weights: &[(Tensor, Option<Tensor>)], residual: Option<&Tensor>) -> Option<Vec<Tensor>> {
+    let dtype = match x.dtype {
+        DType::F32 => sys::cudaDataType::CUDA_R_32F,
+        DType::F16 => sys::cudaDataType::CUDA_R_16F,
+        DType::BF16 => sys::cudaDataType::CUDA_R_16BF,
+        _ => return None,
+    };
+    let alike = |tensor: &Tensor| tensor.dtype == x.dtype && tensor.is_contiguous();
+    let operands = weights.iter().flat_map(|(weight, bias)| [weight].into_iter().chain(bias));
+    if !operands.chain(residual).chain([x]).all(alike) {
+        return None;
+    }
+    let library = Library::of(x.device.index)?;
+    let mut library = library.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let mut shape: Vec<usize> = x.meta.shape().iter().copied().collect();
+    let inputs = shape.pop()?;
+    let rows: usize = shape.iter().product();
+    let result = |(weight, _): &(Tensor, Option<Tensor>)| {
+        let width = weight.meta.shape()[0];
+        cube::empty(x, shape.iter().copied().chain([width]).collect::<Vec<_>>().into())
+    };
+    let results: Vec<_> = weights.iter().map(result).collect();
+    let workspace = x.client.empty(WORKSPACE);
+    let (from, room) = (address(x)?, pointer(x, &workspace)?);
+    let added = match residual {
+        Some(residual) => Some(address(residual)?),
+        None => None,
+    };
+    let operands = weights.iter().zip(&results).map(|((weight, bias), y)| {
+        let bias = bias.as_ref().map_or(Some(0), address)?;
+        Some(Operands { weight: address(weight)?, x: from, bias, added, y: address(y)?, room })
+    });
+    let operands: Vec<_> = operands.collect::<Option<_>>()?;
+
+    // What computes the operands must be over, and so must whatever was computed in the result's memory before.
+    cubecl::future::block_on(x.client.sync()).ok()?;
+    library.enter()?;
+    let mut begun = Some(());
+    for ((weight, bias), operands) in weights.iter().zip(&operands) {
+        let [m, n, k] = [weight.meta.shape()[0], rows, inputs].map(|size| size as u64);
+        begun = begun.and_then(|()| library.multiply(Shape { dtype, m, n, k, bias: bias.is_some() }, operands));
+    }
+    // Also after a failure: nothing may go while it is still in use.
+    library.synchronise()?;
+    begun.map(|()| results)
+}
+
+/// Where the operands of a product lie in device memory.
+struct Operands {
+    /// `[m, k]`.
+    weight: u64,
+    /// `[n, k]`.
+    x: u64,
+    /// `[m]`, or nought.
+    bias: u64,
+    /// `[n, m]`.
+    added: Option<u64>,
+    /// `[n, m]`.
+    y: u64,
+    /// [`WORKSPACE`] bytes.
+    room: u64,
+}
+
+impl Library {
+    /// Begins a product.
+    fn multiply(&mut self, shape: Shape, operands: &Operands) -> Option<()> {
+        let Shape { dtype, m, n, k, .. } = shape;
+        let layouts = [
+            Layout::new(dtype, k, m, k as i64)?,
+            Layout::new(dtype, k, n, k as i64)?,
+            Layout::new(dtype, m, n, m as i64)?,
+        ];
+        let [a, b, d] = layouts.each_ref().map(|layout| layout.0);
+        let description = Description::new(operands.bias)?;
+        let algorithm = match self.algorithms.get(&shape) {
+            Some(algorithm) => *algorithm,
+            None => {
+                let best = description.best(self.handle, [a, b, d])?;
+                self.algorithms.insert(shape, best);
+                best
+            }
+        };
+        let (one, times) = (1f32, if operands.added.is_some() { 1f32 } else { 0f32 });
+        let pointer = |address: u64| address as *const c_void;
+        // SAFETY: the operands are device memory of the sizes that the layouts say, and live until `synchronise`.
+        let begun = unsafe {
+            result::matmul(
+                self.handle,
+                description.0,
+                (&raw const one).cast(),
+                (&raw const times).cast(),
+                pointer(operands.weight),
+                a,
+                pointer(operands.x),
+                b,
+                pointer(operands.added.unwrap_or(operands.y)),
+                d,
+                operands.y as *mut c_void,
+                d,
+                &raw const algorithm,
+                operands.room as *mut c_void,
+                WORKSPACE,
+                self.stream.cast(),
+            )
+        };
+        begun.ok()
+    }
+}
+
+/// The size of a matrix.
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Layout {
+    fn new(dtype: sys::cudaDataType, rows: u64, columns: u64, step: i64) -> Option<Self> {
+        result::create_matrix_layout(dtype, rows, columns, step).ok().map(Self)
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: it is freed once; the library has taken what it needs of it.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// What is to be computed: the first operand transposed, sums in f32, a bias where there is one.
+struct Description(sys::cublasLtMatmulDesc_t);
+
+impl Description {
+    fn new(bias: u64) -> Option<Self> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let this = Self(result::create_matmul_desc(sums, sys::cudaDataType::CUDA_R_32F).ok()?);
+        this.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
+        if bias != 0 {
+            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
+            this.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            this.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+        }
+        Some(this)
+    }
+
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Option<()> {
+        let (value, len) = (std::ptr::from_ref(value).cast(), size_of::<T>());
+        // SAFETY: the description lives, and the value has the size that its attribute has.
+        unsafe { result::set_matmul_desc_attribute(self.0, attribute, value, len) }.ok()
+    }
+
+    /// What the library thinks fastest, within the workspace.
+    fn best(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        [a, b, d]: [sys::cublasLtMatrixLayout_t; 3],
+    ) -> Option<sys::cublasLtMatmulAlgo_t> {
+        let preference = result::create_matmul_pref().ok()?;
+        let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+        let room = WORKSPACE;
+        // SAFETY: all handles live; the preference is freed once.
+        unsafe {
+            let set =
+                result::set_matmul_pref_attribute(preference, attribute, (&raw const room).cast(), size_of_val(&room));
+            let best = set.and_then(|()| result::get_matmul_algo_heuristic(handle, self.0, a, b, d, d, preference));
+            let _ = result::destroy_matmul_pref(preference);
+            best.ok().map(|best| best.algo)
+        }
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        // SAFETY: it is freed once; the library has taken what it needs of it.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+/// Where a tensor lies in device memory.
+fn address(tensor: &Tensor) -> Option<u64> {
+    pointer(tensor, &tensor.handle)
+}
+
+fn pointer(tensor: &Tensor, handle: &Handle) -> Option<u64> {
+    tensor.client.get_resource(handle.clone()).ok().map(|resource| resource.resource().ptr)
+}

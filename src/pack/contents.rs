@@ -1,0 +1,114 @@
+use std::collections::HashSet;
+
+use leveret_models::weight::Format;
+
+use crate::checkpoint::{Checkpoint, TensorEntry};
+use crate::error::Result;
+use crate::unit::{Outline, Parameter, Places};
+
+/// What a packed checkpoint is made of, in the order of a pass.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) parts: Vec<ModelPart>,
+    /// Matrices of linear layers that cannot be packed.
+    pub(super) dense_matrices: usize,
+}
+
+/// A layer, the head, or what is beside them.
+#[derive(Debug, Clone)]
+pub(super) struct ModelPart {
+    pub(super) title: String,
+    pub(super) items: Vec<Item>,
+}
+
+/// A tensor of the source, and what becomes of it.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    /// Its new name.
+    pub(super) name: String,
+    pub(super) entry: TensorEntry,
+    /// How it is packed, and its rows and columns; copied if not.
+    pub(super) packed: Option<(Format, [usize; 2])>,
+}
+
+/// One new tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewTensor {
+    pub(super) name: String,
+    /// In safetensors' words.
+    pub(super) dtype: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) len: u64,
+}
+
+impl Contents {
+    /// What the architecture says of the checkpoint's tensors: matrices of linear layers are packed, all else is copied.
+    pub(super) fn new(checkpoint: &Checkpoint, outline: &Outline, format: Format) -> Result<Self> {
+        let places = Places::find(checkpoint, outline)?;
+        let (mut used, mut dense_matrices) = (HashSet::new(), 0);
+        let mut item = |name: String, source: &str, parameter: &Parameter| {
+            used.insert(source.to_owned());
+            let packed = parameter.matrix().filter(|shape| format.suits(*shape)).map(|shape| (format, shape));
+            dense_matrices += usize::from(parameter.packable && packed.is_none());
+            // All of them were found before.
+            checkpoint.get(source).map(|entry| Item { name, entry: entry.clone(), packed })
+        };
+        // An embedding that also is the head stays as it is, and a packed head comes beside it.
+        let tied = places.embedding == places.head;
+        let own_embedding = if tied { places.own_embedding(outline) } else { places.embedding.clone() };
+        let shape = outline.embedding.to_vec();
+        let embedding = Parameter { name: own_embedding.clone(), shape, packable: false };
+        let outer: Vec<_> = item(own_embedding, &places.embedding, &embedding).into_iter().collect();
+        let layer = |index: usize| {
+            let items =
+                places.layer(outline, index).filter_map(|(name, parameter)| item(name.clone(), &name, parameter));
+            ModelPart { title: format!("layer {index}"), items: items.collect() }
+        };
+        let mut parts: Vec<_> = (0..outline.layers.len()).map(layer).collect();
+        let head = places.head(outline).filter_map(|(name, parameter)| match tied && name == places.head {
+            true => item(Places::own_head(outline), &name, parameter).filter(|item| item.packed.is_some()),
+            false => item(name.clone(), &name, parameter),
+        });
+        parts.push(ModelPart { title: "the head".to_owned(), items: head.collect() });
+
+        let mut rest: Vec<_> = checkpoint.names().filter(|name| !used.contains(*name)).collect();
+        rest.sort_unstable();
+        let rest = rest.into_iter().filter_map(|name| {
+            let entry = checkpoint.get(name)?.clone();
+            Some(Item { name: name.to_owned(), entry, packed: None })
+        });
+        let items = outer.into_iter().chain(rest).collect();
+        parts.insert(0, ModelPart { title: "the embedding".to_owned(), items });
+        Ok(Self { parts, dense_matrices })
+    }
+
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
+        self.parts.iter().flat_map(|part| &part.items)
+    }
+}
+
+impl Item {
+    /// Its new tensors: codes and scales, or itself.
+    pub(super) fn tensors(&self) -> Vec<NewTensor> {
+        match self.packed {
+            Some((format, shape)) => {
+                let tensor = |part: leveret_models::weight::Part| NewTensor {
+                    name: format!("{}{}", self.name, part.suffix),
+                    dtype: part.stored.to_owned(),
+                    shape: part.shape.to_vec(),
+                    len: part.len() as u64,
+                };
+                format.parts(shape).map(tensor).to_vec()
+            }
+            None => {
+                let (dtype, shape) = (self.entry.stored(), self.entry.shape.clone());
+                vec![NewTensor { name: self.name.clone(), dtype, shape, len: self.entry.len }]
+            }
+        }
+    }
+
+    /// Bytes of its new tensors.
+    pub(super) fn len(&self) -> u64 {
+        self.tensors().iter().map(|tensor| tensor.len).sum()
+    }
+}

@@ -1,0 +1,31 @@
+use leveret_models::Names;
+
+/// A parameter as the model declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parameter {
+    /// Name within its layer or head.
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// Whether it is the matrix of a linear layer, which a checkpoint may have packed.
+    pub(crate) packable: bool,
+}
+
+impl Parameter {
+    /// Rows and columns, if it may be packed.
+    pub(crate) fn matrix(&self) -> Option<[usize; 2]> {
+        self.shape.as_slice().try_into().ok().filter(|_| self.packable)
+    }
+}
+
+/// What a model needs from a checkpoint, part by part.
+#[derive(Debug)]
+pub(crate) struct Outline {
+    pub(crate) names: Names,
+    /// Rows and columns of the embedding.
+    pub(crate) embedding: [usize; 2],
+    pub(crate) layers: Vec<Vec<Parameter>>,
+    /// Parameters of the final norm and the whole head.
+    pub(crate) head: Vec<Parameter>,
+    /// Whether the head may be the embedding.
+    pub(crate) tied: bool,
+}

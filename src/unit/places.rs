@@ -1,0 +1,93 @@
+use super::{Outline, Parameter};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+/// By which names a checkpoint has the parts of a model.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// What stands before the decoder's names.
+    prefix: String,
+    /// The tensor of the embedding.
+    pub(crate) embedding: String,
+    /// The tensor of the head: the embedding's if they are one.
+    pub(crate) head: String,
+}
+
+impl Places {
+    pub(crate) fn find(checkpoint: &Checkpoint, outline: &Outline) -> Result<Self> {
+        let names = &outline.names;
+        let has = |name: &str| checkpoint.get(name).is_some();
+        // A model with a head, a bare decoder, and the text part of multimodal ones.
+        let prefixes = [names.prefix, "", "language_model.model.", "model.language_model."];
+        let named = |prefix: &str| format!("{prefix}{}", names.embedding);
+        let some_layer =
+            |prefix: &str| checkpoint.names().any(|name| name.starts_with(&format!("{prefix}{}.", names.layers)));
+        let prefix = prefixes.into_iter().find(|prefix| has(&named(prefix)));
+        let prefix = prefix.or_else(|| prefixes.into_iter().find(|prefix| some_layer(prefix))).unwrap_or(names.prefix);
+
+        let heads = [Self::own_head(outline), format!("language_model.{}", Self::own_head(outline))];
+        let own_head = heads.iter().find(|name| has(name)).cloned();
+        let embedding = named(prefix);
+        // A head in the file wins over what the config says; a tied embedding may be saved under the head's name.
+        let (embedding, head) = match (own_head, outline.tied) {
+            (Some(head), true) if !has(&embedding) => (head.clone(), head),
+            (Some(head), _) => (embedding, head),
+            (None, true) => (embedding.clone(), embedding),
+            (None, false) => {
+                let hint = "config.json does not say tie_word_embeddings: true, so the head must be in the checkpoint";
+                let (path, tensor) = (checkpoint.dir().to_owned(), heads[0].clone());
+                return Err(Error::MissingTensor { path, tensor, hint: hint.to_owned() });
+            }
+        };
+        Ok(Self { prefix: prefix.to_owned(), embedding, head })
+    }
+
+    /// The name of a head that is a tensor of its own.
+    pub(crate) fn own_head(outline: &Outline) -> String {
+        format!("{}.weight", outline.names.head)
+    }
+
+    /// The name of an embedding that is a tensor of its own.
+    pub(crate) fn own_embedding(&self, outline: &Outline) -> String {
+        format!("{}{}", self.prefix, outline.names.embedding)
+    }
+
+    /// The tensors of a layer, each with its parameter.
+    pub(crate) fn layer<'a>(
+        &self,
+        outline: &'a Outline,
+        index: usize,
+    ) -> impl Iterator<Item = (String, &'a Parameter)> {
+        let layer = format!("{}{}.{index}", self.prefix, outline.names.layers);
+        outline.layers[index].iter().map(move |parameter| (format!("{layer}.{}", parameter.name), parameter))
+    }
+
+    /// The tensors of the final norm and of the head.
+    pub(crate) fn head<'a>(&self, outline: &'a Outline) -> impl Iterator<Item = (String, &'a Parameter)> {
+        outline.head.iter().map(|parameter| {
+            let (part, rest) = parameter.name.split_once('.').unwrap_or((&parameter.name, ""));
+            let name = match (part, rest) {
+                (NORM, rest) => format!("{}{}.{rest}", self.prefix, outline.names.norm),
+                (_, "weight") => self.head.clone(),
+                (_, rest) => format!("{}.{rest}", outline.names.head),
+            };
+            (name, parameter)
+        })
+    }
+
+    /// Whether a tensor is one of the language model's, where a checkpoint has other towers beside it.
+    pub(crate) fn owns(&self, tensor: &str, outline: &Outline) -> bool {
+        let wrapped = self.prefix.contains("language_model");
+        !wrapped || tensor.starts_with(&self.prefix) || tensor.starts_with(&format!("{}.", outline.names.head))
+    }
+}
+
+/// The field of the head that is the final norm.
+const NORM: &str = "norm";
+
+impl Parameter {
+    /// Whether it belongs to the final norm and not to the rows of the head.
+    pub(crate) fn is_norm(&self) -> bool {
+        self.name.split('.').next() == Some(NORM)
+    }
+}
