@@ -15,6 +15,9 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// Whether tensors made from host bytes use them where they lie, without a copy.
     const USES_HOST_MEMORY: bool = false;
 
+    /// Bytes that kernels may take beside their inputs and results.
+    const KERNEL_SCRATCH: usize = 8 << 20;
+
     /// What several linear layers make of the same input, normed before where it says so: `x · weightᵀ + bias` in the
     /// dtype of `x`, whatever the dtypes of the weights, dense or packed.
     ///

@@ -22,11 +22,13 @@ pub struct BenchOptions {
     pub max_tokens: usize,
     /// Generations to measure, after one that warms up.
     pub runs: usize,
+    /// Sequences that are generated at once.
+    pub batch: usize,
 }
 
 impl Default for BenchOptions {
     fn default() -> Self {
-        Self { prompt_tokens: None, max_tokens: 16, runs: 3 }
+        Self { prompt_tokens: None, max_tokens: 16, runs: 3, batch: 1 }
     }
 }
 
@@ -40,6 +42,8 @@ pub struct Bench {
     pub max_tokens: usize,
     /// Runs that were measured.
     pub runs: usize,
+    /// Sequences that were generated at once.
+    pub batch: usize,
     /// How the model ran.
     pub plan: Plan,
     /// What the machine could do just before.
@@ -57,7 +61,7 @@ pub struct Bench {
     pub peak_memory: Option<u64>,
     /// The most that devices with memory of their own have taken of it, in bytes, where they tell.
     pub peak_device_bytes: Option<u64>,
-    /// The tokens of the last run.
+    /// The tokens of the last run; with a batch those of its first sequence.
     pub tokens: Vec<u32>,
 }
 
@@ -108,11 +112,11 @@ impl Pace {
 impl<B: Backend> Model<B> {
     /// Measures the machine's limits and then generations, the first of which does not count.
     pub fn bench(&mut self, options: &BenchOptions) -> Result<Bench> {
-        let BenchOptions { max_tokens, runs, .. } = *options;
+        let BenchOptions { max_tokens, runs, batch, .. } = *options;
         let room = self.dims().max_positions.saturating_sub(max_tokens).max(1);
         let prompt_tokens = options.prompt_tokens.unwrap_or(room.min(512));
         let limits = self.measure()?;
-        let plan = self.plan(1, prompt_tokens, max_tokens)?;
+        let plan = self.plan(batch, prompt_tokens, max_tokens)?;
         let vocab_size = self.dims().vocab_size as u32;
         let prompt: Vec<u32> = (0..prompt_tokens as u32).map(|i| (7 + 13 * i) % vocab_size).collect();
         let generate = GenerateOptions {
@@ -123,22 +127,24 @@ impl<B: Backend> Model<B> {
         };
         let (mut ttft, mut prefill, mut decode) = (Vec::new(), Vec::new(), Vec::new());
         let started = Instant::now();
-        let mut stream = self.stream(prompt.clone(), &generate)?;
+        let prompts = || std::iter::repeat_n(prompt.clone(), batch);
+        let mut stream = self.stream_batch(prompts(), &generate)?;
         stream.next().transpose()?;
         let first_ttft = started.elapsed().as_secs_f64();
         let (_, mut last) = stream.finish()?;
         let mut tokens = Vec::new();
         for _ in 0..runs {
-            let (completion, stats) = self.generate(prompt.clone(), &generate)?;
+            let (mut completions, stats) = self.generate_batch(prompts(), &generate)?;
             ttft.push(stats.ttft);
             prefill.push(stats.prefill);
             decode.extend(&stats.decode);
-            (tokens, last) = (completion.tokens, stats);
+            (tokens, last) = (completions.swap_remove(0).tokens, stats);
         }
         Ok(Bench {
             prompt_tokens,
             max_tokens,
             runs,
+            batch,
             plan,
             first_ttft,
             ttft: median(ttft),

@@ -14,6 +14,9 @@ use crate::weight::Weight;
 use crate::{Backend, portable};
 
 impl Backend for Cuda {
+    /// A library's workspace, and what split attention leaves behind.
+    const KERNEL_SCRATCH: usize = cublas::WORKSPACE + (8 << 20);
+
     fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
         if !is_long(&input.x)
             && let Some(y) = cube::linear(&hidden(&input), layers.map(layer).into(), End::Each)

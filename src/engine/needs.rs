@@ -10,9 +10,6 @@ use crate::plan::UnitSize;
 use crate::record::stored_dtype;
 use crate::unit::{Unit, UnitKind, UnitTensor};
 
-/// What kernels widen weights into, and what they widen inputs into.
-const KERNEL_SCRATCH: u128 = 8 << 20;
-
 impl<B: Backend> Engine<B> {
     /// What each unit takes, KV cache included.
     pub(crate) fn sizes(&self, request: Request) -> Vec<UnitSize> {
@@ -89,7 +86,10 @@ impl<B: Backend> Engine<B> {
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
         let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));
         let beside = [hidden, rotations, places, appending, embedding, self.unpacking()];
-        cut(beside.into_iter().fold(numbers.saturating_mul(4), u128::saturating_add).saturating_add(KERNEL_SCRATCH))
+        cut(beside
+            .into_iter()
+            .fold(numbers.saturating_mul(4), u128::saturating_add)
+            .saturating_add(wide(B::KERNEL_SCRATCH)))
     }
 }
 

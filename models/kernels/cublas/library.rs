@@ -6,7 +6,7 @@ use cudarc::driver::sys::CUstream;
 use cudarc::driver::{self, result as driver_result};
 
 /// Bytes that a product may use beside its operands.
-pub(super) const WORKSPACE: usize = 32 << 20;
+pub(in super::super) const WORKSPACE: usize = 32 << 20;
 
 /// A product's sizes in cuBLASLt's words, which count columns: `d [m, n] = aᵀ [m, k] · b [k, n]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

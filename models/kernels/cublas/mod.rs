@@ -6,4 +6,5 @@
 mod library;
 mod matmul;
 
+pub(super) use library::WORKSPACE;
 pub(super) use matmul::matmul;

@@ -27,6 +27,9 @@ pub struct Bench {
     /// Runs to measure, after one that warms up.
     #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one)]
     runs: usize,
+    /// Sequences to generate at once, all with the same prompt.
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().batch, value_parser = at_least_one)]
+    batch: usize,
     /// What to put side by side instead of --device, such as cpu,cuda; with semicolons where one of them is several
     /// devices: cuda:0;cuda:0,cuda:1.
     #[arg(long, value_name = "DEVICES")]
@@ -80,10 +83,11 @@ struct OnDevices<'a> {
 
 impl Task for OnDevices<'_> {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
-        let Bench { model, prompt_tokens, max_tokens, runs, how, .. } = self.bench;
+        let Bench { model, prompt_tokens, max_tokens, runs, batch, how, .. } = self.bench;
         let mut model = how.load::<B>(model, devices)?;
         let mut options = BenchOptions::default();
         (options.prompt_tokens, options.max_tokens, options.runs) = (*prompt_tokens, *max_tokens, *runs);
+        options.batch = *batch;
         *self.result = Some(model.bench(&options)?);
         Ok(())
     }
