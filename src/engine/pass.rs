@@ -115,10 +115,10 @@ impl<B: Backend> Engine<B> {
                 self.stages[at].synchronise()?;
             }
             drop(span);
-            stats.compute_seconds += begun.elapsed().as_secs_f64();
             if let Some(running) = arrived.filter(|_| plan.tiers[index] == Tier::Device) {
                 self.stages[at].keep(index, running);
             }
+            stats.compute_seconds += begun.elapsed().as_secs_f64();
         }
         match pass.logits.are_finite() {
             true => Ok(pass.logits),

@@ -86,6 +86,11 @@ impl<'a> Matrix<'a> {
         self.inputs
     }
 
+    /// Whether neighbours share a scale.
+    pub(super) fn has_groups(&self) -> bool {
+        matches!(self.weights, Weights::Int8 { .. } | Weights::Int4 { .. })
+    }
+
     /// Whether weights lose little when they are rounded to bf16.
     pub(super) fn suits_bf16(&self) -> bool {
         !matches!(self.weights, Weights::F32(_) | Weights::F16(_))

@@ -37,7 +37,12 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
     assert!(inputs > 0 && x.len().is_multiple_of(inputs), "{} numbers are no rows of {inputs}", x.len());
     let rows = x.len() / inputs;
     let mut products: Vec<_> = matrices.iter().map(|matrix| vec![0.0; rows * matrix.outputs()]).collect();
-    if rows <= FEW_ROWS {
+    // In groups, few rows are multiplied as integers of 16 bits: nothing for numbers that need all bits of an f32.
+    let rounded = |matrix: &Matrix| exact == Exact::F32 && matrix.has_groups();
+    if matrices.iter().any(rounded) && !matrices.iter().all(rounded) {
+        return matrices.iter().flat_map(|matrix| multiply_at(level, x, exact, std::slice::from_ref(matrix))).collect();
+    }
+    if rows <= FEW_ROWS && !rounded(&matrices[0]) {
         let x: Vec<_> = x.chunks(inputs).map(|x| Input::new(level, x, matrices)).collect();
         let work = Work::cut(matrices, &mut products, 0..rows, RUN);
         work.into_par_iter().for_each(|Work { matrix, first, y }| level.run(FewRows { matrix, first, x: &x, y }));
