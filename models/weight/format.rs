@@ -66,7 +66,8 @@ impl Format {
 
     /// Packs whole rows, or a whole matrix where blocks span rows: the bytes of the codes and of the scales.
     ///
-    /// Scales are chosen for the smallest squared error among some twenty candidates.
+    /// In groups, scales are those of the smallest squared error among several that are tried; a block's lets its largest
+    /// weight just fit.
     pub fn pack(self, weights: &[f32], shape: [usize; 2]) -> [Vec<u8>; 2] {
         assert_eq!(weights.len(), shape[0] * shape[1], "the weights fill the shape");
         match self {
