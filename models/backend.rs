@@ -15,6 +15,10 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// Whether tensors made from host bytes use them where they lie, without a copy.
     const USES_HOST_MEMORY: bool = false;
 
+    /// Positions that a layer computes at a time at most: enough that weights are read once for many, few enough that
+    /// what a layer makes of them stays small.
+    const CHUNK: usize = 512;
+
     /// Bytes that kernels may take beside their inputs and results.
     const KERNEL_SCRATCH: usize = 8 << 20;
 

@@ -14,20 +14,18 @@ use crate::weight::Weight;
 use crate::{Backend, portable};
 
 impl Backend for Cuda {
+    /// Fewer would not keep all tensor cores of a large device busy.
+    const CHUNK: usize = 2048;
+
     /// A library's workspace, and what split attention leaves behind.
     const KERNEL_SCRATCH: usize = cublas::WORKSPACE + (8 << 20);
 
     fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
         if !is_long(&input.x)
-            && let Some(y) = cube::linear(&hidden(&input), layers.map(layer).into(), End::Each)
+            && let Some(y) = cube::linear(hidden(&input), layers.map(layer).into(), End::Each)
         {
-            // All results are columns of one.
-            let (y, mut end) = (outer::<3>(y), 0);
-            return layers.map(|layer| {
-                let [width, _] = layer.weight().shape();
-                end += width;
-                y.clone().narrow(2, end - width, width)
-            });
+            let mut results = y.into_iter().map(outer);
+            return layers.map(|_| results.next().expect("each layer has a result"));
         }
         let x = input.normed();
         let long = long(&x, &layers, None).and_then(|results| results.try_into().ok());
@@ -37,7 +35,7 @@ impl Backend for Cuda {
     fn linear_add(x: Tensor<Self, 3>, linear: &Linear<Self>, residual: Tensor<Self, 3>) -> Tensor<Self, 3> {
         let long = long(&x, &[linear], Some(&residual)).and_then(|mut results| results.pop());
         let end = End::Add(inner(&residual));
-        long.or_else(|| cube::linear(&Hidden { x: inner(&x), norm: None }, vec![layer(linear)], end).map(outer))
+        long.or_else(|| only(cube::linear(Hidden { x: inner(&x), norm: None }, vec![layer(linear)], end)))
             .unwrap_or_else(|| add(one(&x, linear), residual))
     }
 
@@ -48,9 +46,9 @@ impl Backend for Cuda {
         up: &Linear<Self>,
     ) -> Tensor<Self, 3> {
         if !is_long(&input.x) {
-            let y = cube::linear(&hidden(&input), vec![layer(gate), layer(up)], End::Gated(activation));
-            if let Some(y) = y {
-                return outer(y);
+            let y = cube::linear(hidden(&input), vec![layer(gate), layer(up)], End::Gated(activation));
+            if let Some(y) = only(y) {
+                return y;
             }
         }
         let [gate, up] = Self::linears(input, [gate, up]);
@@ -151,15 +149,20 @@ fn long(
         Weight::Packed(_) => None,
     });
     let weights: Vec<_> = weights.collect::<Option<_>>().filter(|_| is_long(x))?;
-    let whole = |x: &Tensor<Cuda, 3>| cube::in_one_piece(&inner(x));
+    let whole = |x: &Tensor<Cuda, 3>| cube::in_one_piece(inner(x));
     let results = cublas::matmul(&whole(x), &weights, residual.map(whole).as_ref())?;
     Some(results.into_iter().map(outer).collect())
 }
 
 /// One linear layer by whatever serves it.
 fn one(x: &Tensor<Cuda, 3>, linear: &Linear<Cuda>) -> Tensor<Cuda, 3> {
-    let alone = cube::linear(&Hidden { x: inner(x), norm: None }, vec![layer(linear)], End::Each);
-    alone.map_or_else(|| portable::linear(x.clone(), linear), outer)
+    let alone = cube::linear(Hidden { x: inner(x), norm: None }, vec![layer(linear)], End::Each);
+    only(alone).unwrap_or_else(|| portable::linear(x.clone(), linear))
+}
+
+/// The result of a product that has one.
+fn only(results: Option<Vec<CubeTensor<CudaRuntime>>>) -> Option<Tensor<Cuda, 3>> {
+    results?.pop().map(outer)
 }
 
 fn add(x: Tensor<Cuda, 3>, y: Tensor<Cuda, 3>) -> Tensor<Cuda, 3> {
@@ -167,19 +170,19 @@ fn add(x: Tensor<Cuda, 3>, y: Tensor<Cuda, 3>) -> Tensor<Cuda, 3> {
 }
 
 fn hidden(input: &Input<'_, Cuda>) -> Hidden<CudaRuntime> {
-    Hidden { x: inner(&input.x), norm: input.norm.map(|norm| (inner(&norm.weight()), norm.eps())) }
+    Hidden { x: inner(&input.x), norm: input.norm.map(|norm| (taken(norm.weight()), norm.eps())) }
 }
 
 fn layer(linear: &Linear<Cuda>) -> Layer<CudaRuntime> {
     let weight = match linear.weight() {
-        Weight::Dense(weight) => Matrix::Dense(cube::in_one_piece(&inner(&weight.val()))),
+        Weight::Dense(weight) => Matrix::Dense(cube::in_one_piece(taken(weight.val()))),
         Weight::Packed(packed) => {
-            let [codes, scales] = [packed.codes(), packed.scales()].map(|x| cube::in_one_piece(&x.into_primitive()));
+            let [codes, scales] = [packed.codes(), packed.scales()].map(|x| cube::in_one_piece(x.into_primitive()));
             Matrix::Packed(packed.format(), codes, scales)
         }
     };
     let [outputs, _] = linear.weight().shape();
-    Layer { weight, bias: linear.bias().as_ref().map(inner), outputs }
+    Layer { weight, bias: linear.bias().map(taken), outputs }
 }
 
 /// The buffer, or a copy of it where somebody else holds it.
@@ -189,7 +192,11 @@ fn own(buffer: Tensor<Cuda, 4>) -> CubeTensor<CudaRuntime> {
 }
 
 fn inner<const D: usize>(x: &Tensor<Cuda, D>) -> CubeTensor<CudaRuntime> {
-    x.clone().into_primitive().tensor()
+    taken(x.clone())
+}
+
+fn taken<const D: usize>(x: Tensor<Cuda, D>) -> CubeTensor<CudaRuntime> {
+    x.into_primitive().tensor()
 }
 
 fn outer<const D: usize>(x: CubeTensor<CudaRuntime>) -> Tensor<Cuda, D> {

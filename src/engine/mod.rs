@@ -135,7 +135,7 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn plan_for(&self, request: Request) -> Result<Plan> {
         let budgets: Vec<_> = self.stages.iter().map(Stage::budget).collect();
         let activations = |chunk| self.activations(request, chunk);
-        let plan = Plan::new(&self.sizes(request), (request.batch, request.seq), activations, &budgets)?;
+        let plan = Plan::new(&self.sizes(request), (request.batch, request.seq, B::CHUNK), activations, &budgets)?;
         for (device, stage) in plan.devices.iter().zip(&self.stages) {
             let budget = stage.budget.available;
             if device.bytes > budget {

@@ -109,7 +109,7 @@ mod tests {
             |read, upload, cached| Rates { read, cached, devices: vec![DeviceRates { upload, compute: 400.0 }] };
         let plan = |device| {
             let budget = DeviceBudget { device: Some(device), ..DeviceBudget::default() };
-            Plan::new(&units, (1, 1), |_| 0, &[budget]).unwrap()
+            Plan::new(&units, (1, 1, 512), |_| 0, &[budget]).unwrap()
         };
         let seconds = |plan: &Plan, rates: &Rates| {
             let prediction = plan.predict(&units, rates, true);

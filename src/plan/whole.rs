@@ -13,10 +13,6 @@ pub struct Plan {
     pub chunk: usize,
 }
 
-/// Positions that a layer computes at a time at most: enough that weights are read once for many, few enough that what
-/// a layer makes of them stays small.
-const MOST: usize = 512;
-
 /// Positions below which a smaller chunk would save next to nothing.
 const FEWEST: usize = 32;
 
@@ -25,23 +21,24 @@ impl Plan {
     ///
     /// A model that fits is resident, on as few devices as can hold it, each with a run of its units. One that does not
     /// is dealt out to all devices in turn, so that their links are busy at the same time. `activations` says how much
-    /// memory it takes to compute so many columns at a time, of `seq` in `batch` sequences.
+    /// memory it takes to compute so many columns at a time, of `seq` in `batch` sequences; `most` positions are computed
+    /// at a time at most.
     ///
     /// ```
     /// use leveret::{DeviceBudget, Plan, UnitSize};
     ///
     /// let units = [UnitSize { slot: 100, ..UnitSize::default() }; 4];
     /// let budget = DeviceBudget { device: Some(300), ..DeviceBudget::default() };
-    /// let plan = Plan::new(&units, (1, 1), |_| 0, &[budget]).unwrap();
+    /// let plan = Plan::new(&units, (1, 1, 512), |_| 0, &[budget]).unwrap();
     /// assert_eq!((plan.devices[0].slots, plan.resident()), (2, 1));
     /// ```
     pub fn new(
         units: &[UnitSize],
-        (batch, seq): (usize, usize),
+        (batch, seq, most): (usize, usize, usize),
         activations: impl Fn(usize) -> u64,
         budgets: &[DeviceBudget],
     ) -> Result<Self> {
-        let chunks = chunks(batch, seq);
+        let chunks = chunks(batch, seq, most);
         let plan = |chunk: usize, budgets: &[DeviceBudget]| Self::with_chunk(units, chunk, activations(chunk), budgets);
         // The least that runs: a smaller chunk needs less for itself, and more for what is kept of each.
         let least: Vec<_> = budgets.iter().map(|budget| DeviceBudget { device: None, ..*budget }).collect();
@@ -97,9 +94,9 @@ impl Plan {
 }
 
 /// Columns to compute at a time, from the most down to the fewest that are worth trying.
-fn chunks(batch: usize, seq: usize) -> Vec<usize> {
+fn chunks(batch: usize, seq: usize, most: usize) -> Vec<usize> {
     let smaller = |chunk: &usize| (chunk * batch > FEWEST && *chunk > 1).then_some(chunk / 2);
-    let chunks = std::iter::successors(Some((MOST / batch.max(1)).max(1)), smaller);
+    let chunks = std::iter::successors(Some((most / batch.max(1)).max(1)), smaller);
     let mut chunks: Vec<_> = chunks.map(|chunk| chunk.min(seq.max(1))).collect();
     chunks.dedup();
     chunks
@@ -137,7 +134,7 @@ mod tests {
     fn of(units: usize, budgets: &[DeviceBudget]) -> Result<Plan> {
         let mut units = [UNIT; 8][..units].to_vec();
         units[0].kv_cache = 10;
-        Plan::new(&units, (1, 4), |_| 5, budgets)
+        Plan::new(&units, (1, 4, 512), |_| 5, budgets)
     }
 
     fn budget(device: u64) -> DeviceBudget {
@@ -212,7 +209,7 @@ mod tests {
     fn chunks_fit_the_budget() {
         let chunk = |device, batch, seq| {
             let activations = |columns: usize| (columns * batch) as u64;
-            Plan::new(&[UNIT; 4], (batch, seq), activations, &[device]).map(|plan| plan.chunk)
+            Plan::new(&[UNIT; 4], (batch, seq, 512), activations, &[device]).map(|plan| plan.chunk)
         };
         assert_eq!(chunk(budget(2000), 1, 4000).unwrap(), 512);
         assert_eq!(chunk(budget(2000), 1, 9).unwrap(), 9);
@@ -229,7 +226,7 @@ mod tests {
     #[test]
     fn the_least_is_the_least() {
         let activations = |chunk: usize| (chunk + 100_000 / chunk) as u64;
-        let plan = |device| Plan::new(&[UNIT; 4], (1, 4000), activations, &[device]);
+        let plan = |device| Plan::new(&[UNIT; 4], (1, 4000, 512), activations, &[device]);
         let least = plan(DeviceBudget::default()).unwrap();
         assert_eq!((least.chunk, least.bytes()), (256, 100 + 256 + 390));
         assert_eq!(plan(budget(least.bytes())).unwrap().chunk, 256);
@@ -252,7 +249,7 @@ mod tests {
                 .collect();
             let needs = |chunk: usize| activations * chunk as u64;
             let budgets: Vec<_> = devices.iter().map(|device| budget(*device)).collect();
-            match Plan::new(&units, (1, columns), needs, &budgets) {
+            match Plan::new(&units, (1, columns, 512), needs, &budgets) {
                 Ok(plan) => {
                     let mut all: Vec<_> = plan.devices.iter().flat_map(|device| device.units.clone()).collect();
                     all.sort_unstable();
@@ -265,7 +262,7 @@ mod tests {
                 }
                 Err(_) => {
                     let least = vec![DeviceBudget::default(); budgets.len()];
-                    let least = Plan::new(&units, (1, columns), needs, &least).unwrap();
+                    let least = Plan::new(&units, (1, columns, 512), needs, &least).unwrap();
                     prop_assert!(least.devices.iter().zip(&devices).any(|(least, budget)| least.bytes > *budget));
                 }
             }

@@ -34,7 +34,7 @@ fn pairwise<R: CubeRuntime>(x: &CubeTensor<R>, y: &CubeTensor<R>, operation: Pai
     if !same || x.meta.num_elements() == 0 || !readable(&[x, y]) {
         return None;
     }
-    let (x, y) = (contiguous(x), contiguous(y));
+    let (x, y) = (contiguous(x.clone()), contiguous(y.clone()));
     let z = empty(&x, x.meta.shape().clone());
     // The width follows from the model's size, not from the number of tokens.
     let last = x.meta.shape().last().copied().unwrap_or(1);

@@ -38,7 +38,7 @@ pub fn append_heads<R: CubeRuntime>(heads: &Heads<R>) -> Option<CubeTensor<R>> {
     let [batch, num_heads, seq, head_dim] = q.meta.shape().dims();
     let [_, kv_heads, capacity, _]: [usize; 4] = keys.meta.shape().dims();
     let half = head_dim / 2;
-    let (cos, sin) = (contiguous(&heads.cos), contiguous(&heads.sin));
+    let (cos, sin) = (contiguous(heads.cos.clone()), contiguous(heads.sin.clone()));
     let tables = [&cos, &sin].iter().all(|x| x.dtype == DType::F32 && x.meta.shape().dims() == [batch, 1, seq, half]);
     let same = [k, v, keys, values].iter().all(|x| x.dtype == q.dtype)
         && [k, v].iter().all(|x| x.meta.shape().dims() == [batch, kv_heads, seq, head_dim])
@@ -47,11 +47,13 @@ pub fn append_heads<R: CubeRuntime>(heads: &Heads<R>) -> Option<CubeTensor<R>> {
     if !tables || !same || !whole || !readable(&[q, k, v, keys, values]) || !has_planes(&q.client) {
         return None;
     }
-    let gains = heads.norms.as_ref().map_or([q, q], |([a, b], _)| [a, b]);
-    if gains[0].dtype != gains[1].dtype || !readable(&gains) {
+    let gains: Vec<_> = heads.norms.iter().flat_map(|(gains, _)| gains).collect();
+    let gain = gains.first().map_or(q.dtype, |gain| gain.dtype);
+    if !readable(&gains) || gains.iter().any(|x| x.dtype != gain) {
         return None;
     }
-    let width = width(&[q, k, v, &cos, &sin, keys, values, gains[0], gains[1]], &[half]);
+    let all: Vec<_> = [q, k, v, &cos, &sin, keys, values].into_iter().chain(gains.iter().copied()).collect();
+    let width = width(&all, &[half]);
     let mut rotated = empty(q, Shape::from([batch, seq, num_heads, head_dim]));
     let tasks = batch * seq * (num_heads + 2 * kv_heads);
     let [q_strides, k_strides, v_strides] = [q, k, v].map(|x| strides(x, width));
@@ -67,8 +69,7 @@ pub fn append_heads<R: CubeRuntime>(heads: &Heads<R>) -> Option<CubeTensor<R>> {
             array(q),
             array(k),
             array(v),
-            array(gains[0]),
-            array(gains[1]),
+            gains.into_iter().map(array).collect(),
             array(&cos),
             array(&sin),
             array(&rotated),
@@ -82,7 +83,7 @@ pub fn append_heads<R: CubeRuntime>(heads: &Heads<R>) -> Option<CubeTensor<R>> {
             sizes,
             heads.norms.as_ref().map_or(0.0, |(_, eps)| *eps) as f32,
             heads.norms.is_some(),
-            [q.dtype, gains[0].dtype].map(DType::into),
+            [q.dtype, gain].map(DType::into),
         );
     }
     rotated.meta.swap(1, 2);
@@ -111,8 +112,7 @@ fn place<X: Float, G: Float, N: Size>(
     q: &Array<Vector<X, N>>,
     k: &Array<Vector<X, N>>,
     v: &Array<Vector<X, N>>,
-    q_gain: &Array<Vector<G, N>>, // [head_dim]
-    k_gain: &Array<Vector<G, N>>,
+    gains: &Sequence<Array<Vector<G, N>>>, // [head_dim] of queries and of keys, if they are normed
     cos: &Array<Vector<f32, N>>,       // [batch, seq, half]
     sin: &Array<Vector<f32, N>>,       // [batch, seq, half]
     rotated: &mut Array<Vector<X, N>>, // [batch, seq, heads, head_dim]
@@ -137,12 +137,12 @@ fn place<X: Float, G: Float, N: Size>(
         if head < sizes.heads {
             let from = batch * q_strides.batch + head * q_strides.head + column * q_strides.column;
             let to = (token * sizes.heads + head) * 2 * sizes.half;
-            turn::<X, G, N>(q, from, q_gain, cos, sin, table, rotated, to, &sizes, eps, normed);
+            turn::<X, G, N>(q, from, gains, 0usize, cos, sin, table, rotated, to, &sizes, eps, normed);
         } else if head < sizes.heads + sizes.kv_heads {
             let head = head - sizes.heads;
             let from = batch * k_strides.batch + head * k_strides.head + column * k_strides.column;
             let to = batch * keys_strides.batch + head * keys_strides.head + (sizes.at + column) * keys_strides.column;
-            turn::<X, G, N>(k, from, k_gain, cos, sin, table, keys, to, &sizes, eps, normed);
+            turn::<X, G, N>(k, from, gains, 1usize, cos, sin, table, keys, to, &sizes, eps, normed);
         } else {
             let head = head - sizes.heads - sizes.kv_heads;
             let from = batch * v_strides.batch + head * v_strides.head + column * v_strides.column;
@@ -162,7 +162,8 @@ fn place<X: Float, G: Float, N: Size>(
 fn turn<X: Float, G: Float, N: Size>(
     x: &Array<Vector<X, N>>,
     from: usize,
-    gain: &Array<Vector<G, N>>,
+    gains: &Sequence<Array<Vector<G, N>>>,
+    #[comptime] which: usize,
     cos: &Array<Vector<f32, N>>,
     sin: &Array<Vector<f32, N>>,
     table: usize,
@@ -193,6 +194,7 @@ fn turn<X: Float, G: Float, N: Size>(
         let mut a = Vector::<f32, N>::cast_from(x[from + i]);
         let mut b = Vector::<f32, N>::cast_from(x[from + half + i]);
         if normed {
+            let gain = gains.index(which);
             a = a * Vector::new(scale) * Vector::cast_from(gain[i]);
             b = b * Vector::new(scale) * Vector::cast_from(gain[half + i]);
         }

@@ -11,11 +11,8 @@ mod attention_tiles;
 mod elementwise;
 mod heads;
 mod linear;
-mod linear_planes;
-mod linear_tiles;
 mod mma;
 mod norm;
-mod packed;
 mod running;
 mod tensor;
 

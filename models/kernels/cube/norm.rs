@@ -14,7 +14,7 @@ pub fn rms_norm<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>, eps: 
     if rows == 0 || !readable(&[x, weight]) || !weight.is_contiguous() || !has_planes(&x.client) {
         return None;
     }
-    let x = contiguous(x);
+    let x = contiguous(x.clone());
     let y = empty(&x, x.meta.shape().clone());
     let width = width(&[&x, weight], &[size]);
     // SAFETY: a cube reads and writes its own row alone, of which there are as many as cubes.

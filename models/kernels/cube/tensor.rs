@@ -1,13 +1,13 @@
 //! What all kernels need to know of their tensors.
 
+use std::ops::Range;
+
 use burn::prelude::Shape;
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-
-use crate::weight::Format;
 
 /// Bytes that a GPU loads at once.
 const LOAD: usize = 16;
@@ -56,14 +56,21 @@ pub fn has_planes<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
 }
 
 /// The tensor in one piece; free where it is so already.
-pub fn contiguous<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
-    into_contiguous(x.clone())
+pub fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    if x.is_contiguous() { x } else { into_contiguous(x) }
 }
 
 /// A tensor in one piece beside `like` and of its dtype, not yet written.
 pub fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape) -> CubeTensor<R> {
     let handle = like.client.empty(shape.num_elements() * like.dtype.size());
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, like.dtype)
+}
+
+/// Some bytes of a tensor in one piece, as a tensor of this shape.
+pub fn part<R: CubeRuntime>(x: &CubeTensor<R>, bytes: Range<usize>, shape: Shape) -> CubeTensor<R> {
+    let after = x.handle.size_in_used() - bytes.end as u64;
+    let handle = x.handle.clone().offset_start(bytes.start as u64).offset_end(after);
+    CubeTensor::new_contiguous(x.client.clone(), x.device.clone(), shape, handle, x.dtype)
 }
 
 /// A tensor in one piece, not yet written; Burn's own may pad its rows.
@@ -96,14 +103,4 @@ pub fn array_of<R: CubeRuntime>(x: &CubeTensor<R>, dtype: DType) -> ArrayArg<R> 
     let len = x.handle.size_in_used() as usize / dtype.size();
     // SAFETY: the length is the handle's own.
     unsafe { ArrayArg::from_raw_parts(x.handle.clone(), len) }
-}
-
-/// What kernels read the scales of packed weights as; `other` where there are none.
-pub fn scales_dtype(format: Option<Format>, other: DType) -> DType {
-    match format {
-        Some(Format::Int8) => DType::BF16,
-        Some(Format::Int4) => DType::U16,
-        Some(Format::Fp8) => DType::F32,
-        None => other,
-    }
 }

@@ -40,28 +40,49 @@ pub fn matmul(x: &Tensor, weights: &[(Tensor, Option<Tensor>)], residual: Option
     };
     let results: Vec<_> = weights.iter().map(result).collect();
     let workspace = x.client.empty(WORKSPACE);
-    let (from, room) = (address(x)?, pointer(x, &workspace)?);
-    let added = match residual {
-        Some(residual) => Some(address(residual)?),
-        None => None,
-    };
-    let operands = weights.iter().zip(&results).map(|((weight, bias), y)| {
-        let bias = bias.as_ref().map_or(Some(0), address)?;
-        Some(Operands { weight: address(weight)?, x: from, bias, added, y: address(y)?, room })
-    });
-    let operands: Vec<_> = operands.collect::<Option<_>>()?;
+    let job = Job { dtype, rows, inputs, x, weights, residual, results: &results, workspace: &workspace };
+    let library: &mut Library = &mut library;
+    // On cubecl's own thread: to ask it anything from here takes as long as a small product.
+    x.client.exclusive(move || job.run(library)).ok()?.map(|()| results)
+}
 
-    // What computes the operands must be over, and so must whatever was computed in the result's memory before.
-    cubecl::future::block_on(x.client.sync()).ok()?;
-    library.enter()?;
-    let mut begun = Some(());
-    for ((weight, bias), operands) in weights.iter().zip(&operands) {
-        let [m, n, k] = [weight.meta.shape()[0], rows, inputs].map(|size| size as u64);
-        begun = begun.and_then(|()| library.multiply(Shape { dtype, m, n, k, bias: bias.is_some() }, operands));
+/// Products of the same input.
+struct Job<'a> {
+    dtype: sys::cudaDataType,
+    rows: usize,
+    inputs: usize,
+    x: &'a Tensor,
+    weights: &'a [(Tensor, Option<Tensor>)],
+    residual: Option<&'a Tensor>,
+    results: &'a [Tensor],
+    workspace: &'a Handle,
+}
+
+impl Job<'_> {
+    /// Computes and waits.
+    fn run(&self, library: &mut Library) -> Option<()> {
+        let (x, room) = (address(self.x)?, pointer(self.x, self.workspace)?);
+        let added = match self.residual {
+            Some(residual) => Some(address(residual)?),
+            None => None,
+        };
+        let operands = self.weights.iter().zip(self.results).map(|((weight, bias), y)| {
+            let bias = bias.as_ref().map_or(Some(0), address)?;
+            Some(Operands { weight: address(weight)?, x, bias, added, y: address(y)?, room })
+        });
+        let operands: Vec<_> = operands.collect::<Option<_>>()?;
+
+        // What computes the operands must be over, and so must whatever was computed in the result's memory before.
+        cubecl::future::block_on(self.x.client.sync()).ok()?;
+        library.enter()?;
+        let begun = self.weights.iter().zip(&operands).try_for_each(|((weight, bias), operands)| {
+            let [m, n, k] = [weight.meta.shape()[0], self.rows, self.inputs].map(|size| size as u64);
+            library.multiply(Shape { dtype: self.dtype, m, n, k, bias: bias.is_some() }, operands)
+        });
+        // Also after a failure: nothing may go while it is still in use.
+        library.synchronise()?;
+        begun
     }
-    // Also after a failure: nothing may go while it is still in use.
-    library.synchronise()?;
-    begun.map(|()| results)
 }
 
 /// Where the operands of a product lie in device memory.

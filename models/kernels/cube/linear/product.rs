@@ -3,9 +3,10 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{contiguous, empty, has_planes, readable};
-use super::{linear_planes, linear_tiles, norm};
+use super::{planes, tiles};
 use crate::config::Activation;
+use crate::kernels::cube::norm::rms_norm;
+use crate::kernels::cube::tensor::{contiguous, empty, has_planes, part, readable};
 use crate::weight::Format;
 
 /// Rows of input up to which weights are multiplied as they are read, whatever the dtypes.
@@ -13,9 +14,6 @@ const FEW_ROWS: usize = 64;
 
 /// Rows of input up to which tensor cores read tiles of the weights again for other rows.
 const SOME_ROWS: usize = 512;
-
-/// Matrices that a kernel multiplies the same input by, at most.
-pub const MOST: usize = 3;
 
 /// Hidden states, and what they are normed with on the way.
 pub struct Hidden<R: CubeRuntime> {
@@ -49,11 +47,11 @@ impl<R: CubeRuntime> Matrix<R> {
         }
     }
 
-    /// The scales; without any some array that a kernel is given and does not read.
-    pub fn scales(&self) -> &CubeTensor<R> {
+    /// The scales, if it is packed.
+    pub fn scales(&self) -> Option<&CubeTensor<R>> {
         match self {
-            Self::Dense(any) => any,
-            Self::Packed(_, _, scales) => scales,
+            Self::Dense(_) => None,
+            Self::Packed(_, _, scales) => Some(scales),
         }
     }
 
@@ -80,11 +78,11 @@ pub enum End<R: CubeRuntime> {
     Add(CubeTensor<R>),
 }
 
-/// `y [rows, out]` of `x [rows, in]` and matrices `[out, in]`, all in one piece.
+/// `y [rows, out]`, or several such one after another, of `x [rows, in]` and matrices `[out, in]`, all in one piece.
 pub struct Product<R: CubeRuntime> {
     pub x: CubeTensor<R>,
     pub norm: Option<(CubeTensor<R>, f64)>,
-    /// One to [`MOST`], stored alike.
+    /// One at least, stored alike.
     pub layers: Vec<Layer<R>>,
     pub end: End<R>,
     pub y: CubeTensor<R>,
@@ -93,35 +91,23 @@ pub struct Product<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Product<R> {
-    /// The `i`th layer, or one whose arrays a kernel is given and does not read.
-    pub fn layer(&self, i: usize) -> &Layer<R> {
-        self.layers.get(i).unwrap_or(&self.layers[0])
-    }
-
-    /// The bias of the `i`th layer, or some array that a kernel is given and does not read.
-    pub fn bias(&self, i: usize) -> &CubeTensor<R> {
-        self.layer(i).bias.as_ref().unwrap_or(&self.x)
-    }
-
     /// Whether layers have a bias; all have, or none.
     pub fn has_bias(&self) -> bool {
         self.layers[0].bias.is_some()
     }
 
-    /// What is added at the end, or some array that a kernel is given and does not read.
-    pub fn residual(&self) -> &CubeTensor<R> {
+    /// What is added at the end, if anything is.
+    pub fn residual(&self) -> Option<&CubeTensor<R>> {
         match &self.end {
-            End::Add(residual) => residual,
-            _ => &self.x,
+            End::Add(residual) => Some(residual),
+            _ => None,
         }
     }
 
-    /// Columns of the result.
-    pub fn width(&self) -> usize {
-        match self.end {
-            End::Each => self.layers.iter().map(|layer| layer.outputs).sum(),
-            _ => self.layers[0].outputs,
-        }
+    /// Columns of each result.
+    fn widths(&self) -> Vec<usize> {
+        let results = if matches!(self.end, End::Each) { self.layers.len() } else { 1 };
+        self.layers[..results].iter().map(|layer| layer.outputs).collect()
     }
 }
 
@@ -147,10 +133,10 @@ impl<R: CubeRuntime> End<R> {
     }
 }
 
-/// The product `[batch, seq, out]`; `None` where Burn's matrix product is the better one, or no kernel suits.
+/// The products `[batch, seq, out]`, one unless each is a result; `None` where Burn's matrix product is the better one, or no kernel suits.
 ///
 /// Burn's rounds f32 to 19 bits, so f32 is always multiplied here.
-pub fn linear<R: CubeRuntime>(hidden: &Hidden<R>, layers: Vec<Layer<R>>, end: End<R>) -> Option<CubeTensor<R>> {
+pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End<R>) -> Option<Vec<CubeTensor<R>>> {
     let [batch, seq, inputs] = hidden.x.meta.shape().dims();
     let rows = batch * seq;
     let first = layers.first()?;
@@ -162,28 +148,36 @@ pub fn linear<R: CubeRuntime>(hidden: &Hidden<R>, layers: Vec<Layer<R>>, end: En
         layers.iter().flat_map(|layer| &layer.bias).chain([&hidden.x]).chain(hidden.norm.iter().map(|(x, _)| x));
     let suits = floats.into_iter().all(|x| readable(&[x])) && has_planes(&hidden.x.client);
     let dense = layers.iter().all(|layer| !matches!(&layer.weight, Matrix::Dense(weight) if !readable(&[weight])));
-    if rows == 0 || inputs == 0 || layers.len() > MOST || !suits || !dense || !layers.iter().all(alike) {
+    if rows == 0 || inputs == 0 || !suits || !dense || !layers.iter().all(alike) {
         return None;
     }
     let end = match end {
-        End::Add(residual) if residual.dtype == hidden.x.dtype => End::Add(contiguous(&residual)),
+        End::Add(residual) if residual.dtype == hidden.x.dtype => End::Add(contiguous(residual)),
         End::Add(_) => return None,
         end => end,
     };
-    let x = contiguous(&hidden.x);
-    let mut product = Product { y: x.clone(), x, norm: hidden.norm.clone(), layers, end, rows, inputs };
-    product.y = empty(&product.x, Shape::from([batch, seq, product.width()]));
+    let x = contiguous(hidden.x);
+    let mut product = Product { y: x.clone(), x, norm: hidden.norm, layers, end, rows, inputs };
+    let widths = product.widths();
+    product.y = empty(&product.x, Shape::from([batch, seq, widths.iter().sum()]));
     let f32 = product.x.dtype == DType::F32;
-    if rows > 1 && (rows <= SOME_ROWS || product.layers[0].weight.format().is_some()) && linear_tiles::suits(&product) {
+    if rows > 1 && (rows <= SOME_ROWS || product.layers[0].weight.format().is_some()) && tiles::suits(&product) {
         // Rows are normed once, not by every cube.
         if let Some((weight, eps)) = product.norm.take() {
-            product.x = norm::rms_norm(&product.x, &weight, eps)?;
+            product.x = rms_norm(&product.x, &weight, eps)?;
         }
-        linear_tiles::launch(&product);
+        tiles::launch(&product);
     } else if rows <= FEW_ROWS || f32 || product.layers[0].weight.format().is_some() {
-        linear_planes::launch(&product)?;
+        planes::launch(&product)?;
     } else {
         return None;
     }
-    Some(product.y)
+    let size = product.y.dtype.size();
+    let mut end = 0;
+    let result = |width: usize| {
+        end += rows * width * size;
+        let shape = Shape::from([batch, seq, width]);
+        part(&product.y, end - rows * width * size..end, shape)
+    };
+    Some(widths.into_iter().map(result).collect())
 }

@@ -1,0 +1,293 @@
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+use super::input::{Input, input};
+use super::planes::{gated, tuned};
+use super::product::{Ending, Product};
+use super::tiles_load::{Coming, Part, load, widened};
+use super::weights::{Weights, dtypes, weights};
+use crate::kernels::cube::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
+use crate::kernels::cube::tensor::{PLANE, array, width};
+use crate::weight::{Format, GROUP};
+
+/// Numbers of a vector: 16 bytes of 16 bits each.
+const WIDTH: usize = 8;
+
+/// Vectors of the depth that a plane multiplies at once: as many numbers as a group of packed weights has.
+pub const DEPTH: usize = GROUP / WIDTH;
+
+/// Columns of the result that a cube makes; of a gate and its partner, half as many of each.
+pub const OUTPUTS: usize = 32;
+
+/// How a cube works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Blueprint {
+    /// Rows of the result that a cube makes.
+    pub rows: usize,
+    /// Planes, each of which takes its own part of the depth.
+    pub planes: usize,
+    /// Parts of the depth that a plane has on their way at once.
+    pub stages: usize,
+    /// Matrices.
+    pub layers: usize,
+    bias: bool,
+    pub end: Ending,
+    pub format: Option<Format>,
+}
+
+impl Blueprint {
+    /// What was fastest on an H200 with the matrices of a Llama of 8B.
+    fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
+        let (rows, planes, stages) = match product.rows {
+            ..=8 => (8, tuned("LEVERET_P8", 16), tuned("LEVERET_S8", 2)),
+            9..=16 => (16, tuned("LEVERET_P16", 16), tuned("LEVERET_S16", 2)),
+            _ => (32, 16, 1),
+        };
+        let format = product.layers[0].weight.format();
+        Self { rows, planes, stages, layers: product.layers.len(), bias: product.has_bias(), end: product.end.kind(), format }
+    }
+
+    /// Whether a gate and its partner are made together.
+    pub fn is_gated(&self) -> bool {
+        matches!(self.end, Ending::Gated(_))
+    }
+
+    /// Tiles of rows.
+    pub fn row_tiles(&self) -> usize {
+        self.rows / COLUMNS
+    }
+
+    /// Numbers that planes leave behind for the sums of a tile of rows.
+    fn sums(&self) -> usize {
+        self.planes * COLUMNS * OUTPUTS
+    }
+}
+
+/// Whether the input is of a dtype that tensor cores multiply, in whole vectors, and the weights of the same or packed.
+pub fn suits<R: CubeRuntime>(product: &Product<R>) -> bool {
+    let x = &product.x;
+    let vectors = |layer: &super::product::Layer<R>| match layer.weight.format() {
+        None => layer.weight.codes().dtype == x.dtype && width(&[x, layer.weight.codes()], &[product.inputs]) == WIDTH,
+        Some(_) => product.inputs.is_multiple_of(GROUP) && width(&[x], &[product.inputs]) == WIDTH,
+    };
+    product.layers.iter().all(vectors) && has_mma(&x.client, x.dtype)
+}
+
+/// Multiplies on tensor cores, with sums in f32; the input is normed already.
+pub fn launch<R: CubeRuntime>(product: &Product<R>) {
+    let (x, blueprint) = (&product.x, Blueprint::new(product));
+    let blocks = |outputs: usize| outputs.div_ceil(OUTPUTS);
+    let blocks = match blueprint.end {
+        Ending::Each => product.layers.iter().map(|layer| blocks(layer.outputs)).sum(),
+        Ending::Gated(_) => product.layers[0].outputs.div_ceil(OUTPUTS / 2),
+        Ending::Add => blocks(product.layers[0].outputs),
+    };
+    let words = match blueprint.format {
+        None => WIDTH,
+        Some(Format::Int4) => 1,
+        Some(_) => 2,
+    };
+    // SAFETY: rows and columns beyond the last are read as the last and not written, the depth's end is read as zeros.
+    unsafe {
+        tiles::launch_unchecked(
+            &x.client,
+            CubeCount::Static(product.rows.div_ceil(blueprint.rows) as u32, blocks as u32, 1),
+            CubeDim::new_2d(PLANE, blueprint.planes as u32),
+            WIDTH,
+            words,
+            input(product, WIDTH),
+            weights(product),
+            product.residual().map(array).into_iter().collect(),
+            array(&product.y),
+            blueprint,
+            [x.dtype].into_iter().chain(dtypes(product)).map(DType::into).collect::<Vec<_>>().try_into().expect("four"),
+        );
+    }
+}
+
+/// The rows of a matrix that a cube multiplies.
+#[derive(CubeType, Clone, Copy)]
+pub struct Block {
+    /// Which matrix.
+    pub matrix: usize,
+    /// The first of the rows.
+    pub first: usize,
+    /// Rows of the matrix.
+    pub outputs: usize,
+    /// Rows of the matrices before it.
+    before: usize,
+}
+
+/// The cube's own block.
+#[cube]
+fn block<W: Numeric, S: Numeric, A: Float, M: Size>(
+    matrices: &Sequence<Weights<W, S, A, M>>,
+    #[comptime] blueprint: Blueprint,
+) -> Block {
+    let mut block = CUBE_POS_Y as usize;
+    let (mut matrix, mut outputs, mut before) = (0usize.runtime(), matrices.index(0usize).outputs, 0usize.runtime());
+    if comptime!(blueprint.is_gated()) {
+        block = block * comptime!(OUTPUTS / 2);
+    } else {
+        #[unroll]
+        for m in 1..blueprint.layers {
+            let blocks = (outputs + comptime!(OUTPUTS - 1)) / OUTPUTS;
+            if matrix == comptime!(m - 1) && block >= blocks {
+                block -= blocks;
+                before += outputs;
+                matrix = m.runtime();
+                outputs = matrices.index(m).outputs;
+            }
+        }
+        block = block * OUTPUTS;
+    }
+    Block { matrix, first: block, outputs, before }
+}
+
+/// One cube makes a block of the result: each plane multiplies blocks of the depth as wide as four vectors, the next
+/// weights are on their way meanwhile, and at the end the planes put their sums together.
+///
+/// The weights are the left operand, see [`mma`](crate::kernels::cube::mma).
+#[cube(launch_unchecked)]
+fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
+    input: &Input<X, X, N>,
+    matrices: &Sequence<Weights<W, S, A, M>>,
+    residual: &Sequence<Array<X>>, // [rows, outputs], if one is added
+    y: &mut Array<X>,              // [rows, outputs] of each result
+    #[comptime] blueprint: Blueprint,
+    #[define(X, W, S, A)] _dtypes: [StorageType; 4],
+) {
+    let output_tiles = comptime!(OUTPUTS / TILE);
+    let (row_tiles, stages) = comptime!((blueprint.row_tiles(), blueprint.stages));
+    let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
+    let first_row = CUBE_POS_X as usize * blueprint.rows;
+    let block = block::<W, S, A, M>(matrices, blueprint);
+
+    let one = matrices.index(0usize).one;
+    let mut sums = Sequence::<Array<Pair<f32>>>::new();
+    #[unroll]
+    for _ in 0..row_tiles * output_tiles {
+        sums.push(nought());
+    }
+    let mut coming = Coming::<X, W, S, N, M>::new(blueprint);
+    let mut column = UNIT_POS_Y as usize * DEPTH + j;
+    let step = comptime!(blueprint.planes * DEPTH);
+    #[unroll]
+    for stage in 0..stages {
+        let part = Part { first_row, i, j, column: column + stage * step };
+        load::<X, W, S, A, N, M>(input, matrices, &block, &part, stage, &mut coming, blueprint);
+    }
+    while column - j < input.vectors {
+        #[unroll]
+        for stage in 0..stages {
+            let mut lefts = Array::<Vector<X, Const<8>>>::new(2 * output_tiles);
+            #[unroll]
+            for o in 0..2 * output_tiles {
+                let at = comptime!(stage * 2 * output_tiles + o);
+                lefts[o] = widened::<X, W, S, M>(coming.codes[at], coming.scales[at], one, blueprint.format);
+            }
+            let mut rights = Array::<Vector<X, Const<8>>>::new(row_tiles);
+            #[unroll]
+            for r in 0..row_tiles {
+                rights[r] = coming.input::<X>(stage * row_tiles + r, j, blueprint.format);
+            }
+            let part = Part { first_row, i, j, column: column + comptime!((stages + stage) * step) };
+            load::<X, W, S, A, N, M>(input, matrices, &block, &part, stage, &mut coming, blueprint);
+            #[unroll]
+            for half in 0..2usize {
+                #[unroll]
+                for o in 0..output_tiles {
+                    let (upper, lower) = (lefts[2 * o], lefts[2 * o + 1]);
+                    let mut left = Array::<Pair<X>>::new(4usize);
+                    left[0] = pair::<X, Const<8>>(upper, 4 * half, upper, 4 * half + 1);
+                    left[1] = pair::<X, Const<8>>(lower, 4 * half, lower, 4 * half + 1);
+                    left[2] = pair::<X, Const<8>>(upper, 4 * half + 2, upper, 4 * half + 3);
+                    left[3] = pair::<X, Const<8>>(lower, 4 * half + 2, lower, 4 * half + 3);
+                    #[unroll]
+                    for r in 0..row_tiles {
+                        let mut right = Array::<Pair<X>>::new(2usize);
+                        right[0] = pair::<X, Const<8>>(rights[r], 4 * half, rights[r], 4 * half + 1);
+                        right[1] = pair::<X, Const<8>>(rights[r], 4 * half + 2, rights[r], 4 * half + 3);
+                        multiply::<X>(&left, &right, sums.index_mut(r * output_tiles + o));
+                    }
+                }
+            }
+        }
+        column += comptime!(stages * step);
+    }
+
+    // A round for each tile of rows: [planes, columns, outputs].
+    let mut shared = SharedMemory::<f32>::new(comptime!(blueprint.sums()));
+    let unit = UNIT_POS as usize;
+    let outputs = comptime!(if blueprint.is_gated() { OUTPUTS / 2 } else { OUTPUTS });
+    #[unroll]
+    for r in 0..row_tiles {
+        if first_row + r * COLUMNS < input.rows {
+            #[unroll]
+            for o in 0..output_tiles {
+                let part = sums.index(r * output_tiles + o);
+                let (upper, lower) = (part[0], part[1]);
+                let at = (UNIT_POS_Y as usize * COLUMNS + 2 * j) * OUTPUTS + o * TILE + i;
+                shared[at] = upper[0];
+                shared[at + OUTPUTS] = upper[1];
+                shared[at + 8] = lower[0];
+                shared[at + OUTPUTS + 8] = lower[1];
+            }
+            sync_cube();
+            let (row, at) = (first_row + r * COLUMNS + unit / outputs, unit / outputs * OUTPUTS + unit % outputs);
+            let output = block.first + unit % outputs;
+            if unit < COLUMNS * outputs && row < input.rows && output < block.outputs {
+                let mut sum = summed(&shared, at, blueprint);
+                if comptime!(blueprint.bias) {
+                    sum += bias_of::<W, S, A, M>(matrices, block.matrix, output, blueprint);
+                }
+                let place = block.before * input.rows + row * block.outputs + output;
+                match blueprint.end {
+                    Ending::Each => {}
+                    Ending::Add => {
+                        sum += f32::cast_from(residual.index(0usize)[place]);
+                    }
+                    Ending::Gated(activation) => {
+                        let mut up = summed(&shared, at + outputs, blueprint);
+                        if comptime!(blueprint.bias) {
+                            up += f32::cast_from(matrices.index(1usize).bias.index(0usize)[output]);
+                        }
+                        sum = gated(sum, up, activation);
+                    }
+                }
+                y[place] = X::cast_from(sum);
+            }
+            sync_cube();
+        }
+    }
+}
+
+/// The planes' sums of one number of the result.
+#[cube]
+fn summed(shared: &SharedMemory<f32>, at: usize, #[comptime] blueprint: Blueprint) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for p in 0..blueprint.planes {
+        sum += shared[p * COLUMNS * OUTPUTS + at];
+    }
+    sum
+}
+
+/// The bias of an output; of a gate and its partner, the gate's.
+#[cube]
+fn bias_of<W: Numeric, S: Numeric, A: Float, M: Size>(
+    matrices: &Sequence<Weights<W, S, A, M>>,
+    matrix: usize,
+    output: usize,
+    #[comptime] blueprint: Blueprint,
+) -> f32 {
+    let mut bias = 0.0f32;
+    #[unroll]
+    for m in 0..blueprint.layers {
+        if matrix == m {
+            bias = f32::cast_from(matrices.index(m).bias.index(0usize)[output]);
+        }
+    }
+    bias
+}
