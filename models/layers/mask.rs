@@ -95,7 +95,8 @@ impl<'a> Mask<'a> {
         }
     }
 
-    fn row_visibility(&self, row: usize, q: Range<usize>, k: Range<usize>) -> Visibility {
+    /// What the queries `q` of sequence `row` see of its keys `k`.
+    pub(crate) fn row_visibility(&self, row: usize, q: Range<usize>, k: Range<usize>) -> Visibility {
         let queries = &self.queries.row(row)[q];
         let keys = &self.keys.row(row)[self.dropped..][k];
         let ends = |positions: &[i32]| {

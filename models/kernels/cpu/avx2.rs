@@ -4,12 +4,12 @@ use half::{bf16, f16};
 
 use super::avx2_parts::{halves, multiply_groups, numbers, scaled, spread, steps, upper, wide_halves, widened};
 use super::entry::Entry;
-use super::format::{self, Kernel};
 use super::input::{Floats, Quantised};
 use super::int4::step;
 use super::matrix::BLOCK;
 use super::simd::Simd;
 use super::tile::{Tile, tile};
+use super::work::Work;
 
 /// AVX2 with FMA and F16C: 8 numbers at a time.
 #[derive(Clone, Copy)]
@@ -24,8 +24,8 @@ impl Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn run<'a>(simd: Avx2, kernel: impl Kernel<'a>) {
-    format::run(simd, kernel);
+fn run(simd: Avx2, work: impl Work) {
+    work.run(simd);
 }
 
 // Every `unsafe` below calls instructions of a set that `self` proves the CPU to have; pointers come of references to
@@ -37,9 +37,9 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const TILE: usize = 6;
 
-    fn run<'a>(self, kernel: impl Kernel<'a>) {
+    fn run(self, work: impl Work) {
         // SAFETY: `self` proves that the CPU has the features.
-        unsafe { run(self, kernel) }
+        unsafe { run(self, work) }
     }
 
     #[inline(always)]
@@ -215,6 +215,7 @@ impl Simd for Avx2 {
     }
 
     /// Parts numbers of even and of odd places: `[pair of groups, half of a group, even or odd, group, 8]`.
+    #[inline(always)]
     fn arrange(self, quantised: &mut Quantised) {
         let numbers = quantised.numbers;
         for (i, numbers) in numbers.as_chunks::<16>().0.iter().enumerate() {

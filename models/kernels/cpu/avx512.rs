@@ -3,14 +3,16 @@ use std::mem::transmute;
 
 use half::{bf16, f16};
 
+use super::avx512_order::{arrange, shuffle};
 use super::avx512_parts::{E4M3, multiply_groups, round, spread, steps, table, widened};
+use super::avx512_runs;
 use super::entry::{Entry, Pair};
-use super::format::{self, Kernel};
 use super::input::{Floats, Quantised};
 use super::int4::step;
 use super::matrix::BLOCK;
 use super::simd::Simd;
 use super::tile::{Tile, tile};
+use super::work::Work;
 
 /// AVX-512 as Ice Lake and Zen 4 have it, with bytes' tables and sums of products: 16 numbers at a time.
 #[derive(Clone, Copy)]
@@ -38,8 +40,8 @@ impl Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
-fn run<'a>(simd: Avx512, kernel: impl Kernel<'a>) {
-    format::run(simd, kernel);
+fn run(simd: Avx512, work: impl Work) {
+    work.run(simd);
 }
 
 // Every `unsafe` below calls instructions of a set that `self` proves the CPU to have; pointers come of references to
@@ -51,9 +53,9 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const TILE: usize = 14;
 
-    fn run<'a>(self, kernel: impl Kernel<'a>) {
+    fn run(self, work: impl Work) {
         // SAFETY: `self` proves that the CPU has the features.
-        unsafe { run(self, kernel) }
+        unsafe { run(self, work) }
     }
 
     #[inline(always)]
@@ -196,6 +198,30 @@ impl Simd for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn multiply_int8_runs<const ROWS: usize, const OUTPUTS: usize>(
+        self,
+        codes: [&[[i8; BLOCK]]; OUTPUTS],
+        scales: [&[[bf16; 4]]; OUTPUTS],
+        x: [&[Quantised]; ROWS],
+        sums: &mut [[__m512; ROWS]; OUTPUTS],
+    ) -> usize {
+        // SAFETY: see above.
+        unsafe { avx512_runs::multiply_int8(codes, scales, x, sums) }
+    }
+
+    #[inline(always)]
+    fn multiply_int4_runs<const ROWS: usize, const OUTPUTS: usize>(
+        self,
+        codes: [&[[u8; BLOCK / 2]]; OUTPUTS],
+        scales: [&[[u16; 4]]; OUTPUTS],
+        x: [&[Quantised]; ROWS],
+        sums: &mut [[__m512; ROWS]; OUTPUTS],
+    ) -> usize {
+        // SAFETY: see above.
+        unsafe { avx512_runs::multiply_int4(codes, scales, x, sums) }
+    }
+
     /// Looks the two bytes of each bf16 up.
     #[inline(always)]
     fn multiply_fp8<const ROWS: usize>(
@@ -235,42 +261,13 @@ impl Simd for Avx512 {
         }
     }
 
-    /// Cuts each number in two signed bytes: `[high or low, half of a group, group, 16]`.
+    #[inline(always)]
     fn arrange(self, quantised: &mut Quantised) {
-        let mut bytes = [0; 2 * BLOCK];
-        for (i, numbers) in quantised.numbers.as_chunks::<16>().0.iter().enumerate() {
-            let (group, half) = (i / 2, i % 2);
-            let (high, low) = bytes.split_at_mut(BLOCK);
-            let at = half * 64 + group * 16;
-            for (place, number) in numbers.iter().enumerate() {
-                high[at + place] = ((number - i16::from(*number as i8)) >> 8) as i8;
-                low[at + place] = *number as i8;
-            }
-        }
-        for (numbers, start) in
-            quantised.numbers.as_chunks::<32>().0.iter().zip(quantised.starts.as_chunks_mut::<4>().0)
-        {
-            for (lane, start) in start.iter_mut().enumerate() {
-                let sum = |at: usize| numbers[at..at + 4].iter().map(|number| i32::from(*number)).sum::<i32>();
-                *start = -128 * (sum(4 * lane) + sum(16 + 4 * lane));
-            }
-        }
-        for (number, bytes) in quantised.numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
-            *number = i16::from_le_bytes(bytes.map(|byte| byte as u8));
-        }
+        arrange(quantised);
     }
 
     fn shuffle(self, floats: &mut Floats) {
-        let numbers = floats.0;
-        for (codes, numbers) in floats.0.as_chunks_mut::<64>().0.iter_mut().zip(numbers.as_chunks::<64>().0) {
-            for (lane, numbers) in numbers.as_chunks::<16>().0.iter().enumerate() {
-                for place in 0..4 {
-                    for vector in 0..4 {
-                        codes[vector * 16 + lane * 4 + place] = numbers[vector / 2 * 8 + place * 2 + vector % 2];
-                    }
-                }
-            }
-        }
+        shuffle(floats);
     }
 
     #[inline(always)]

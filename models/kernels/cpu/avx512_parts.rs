@@ -3,6 +3,7 @@ use std::mem::transmute;
 
 use half::bf16;
 
+use super::avx512_runs::multiply;
 use super::entry::Pair;
 use super::input::Quantised;
 use super::matrix::BLOCK;
@@ -78,17 +79,10 @@ pub(super) fn multiply_groups<const ROWS: usize>(
 ) {
     for (x, sum) in x.iter().zip(sums) {
         let x = &x[block];
-        let at = x.numbers.as_ptr().cast::<__m512i>();
-        // SAFETY: 128 numbers of two bytes fill four registers, starts and scales one each.
-        let (digits, start, x_scales) = unsafe {
-            let (a, b) = (_mm512_load_si512(at), _mm512_load_si512(at.add(1)));
-            let (c, d) = (_mm512_load_si512(at.add(2)), _mm512_load_si512(at.add(3)));
-            ([a, b, c, d], _mm512_load_si512(x.starts.as_ptr().cast()), _mm512_load_ps(x.scales.as_ptr()))
-        };
-        let [a, b, c, d] = digits;
-        let high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], a), codes[1], b);
-        let low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, codes[0], c), codes[1], d);
-        let products = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
+        // SAFETY: starts and scales fill a register each.
+        let (start, x_scales) =
+            unsafe { (_mm512_load_si512(x.starts.as_ptr().cast()), _mm512_load_ps(x.scales.as_ptr())) };
+        let products = multiply(codes, x, start);
         *sum = _mm512_fmadd_ps(products, _mm512_mul_ps(scales, x_scales), *sum);
     }
 }

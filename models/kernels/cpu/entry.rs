@@ -1,5 +1,3 @@
-use half::bf16;
-
 use super::format::Format;
 use super::matrix::BLOCK;
 use super::simd::Simd;
@@ -28,13 +26,6 @@ pub(super) trait Entry: Copy + Default + Send + Sync + 'static {
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub(super) struct Pair(u32);
-
-impl Pair {
-    #[inline(always)]
-    pub(super) fn new(even: bf16, odd: bf16) -> Self {
-        Self(u32::from(even.to_bits()) | u32::from(odd.to_bits()) << 16)
-    }
-}
 
 impl Entry for f32 {
     const NUMBERS: usize = 1;

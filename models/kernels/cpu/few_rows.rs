@@ -1,7 +1,8 @@
-use super::format::{Format, Kernel, Row};
+use super::format::{self, Format, Kernel, Row};
 use super::input::Input;
 use super::matrix::{BLOCK, Matrix};
 use super::simd::Simd;
+use super::work::Work;
 
 /// Up to so many rows of `x`, weights are multiplied as they are read, instead of decoded for a product of matrices.
 pub(super) const FEW_ROWS: usize = 8;
@@ -23,6 +24,13 @@ pub(super) struct FewRows<'a, 'x> {
     pub(super) y: Vec<&'x mut [f32]>,
 }
 
+impl Work for FewRows<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        format::run(simd, self);
+    }
+}
+
 impl<'a> Kernel<'a> for FewRows<'a, '_> {
     fn matrix(&self) -> Matrix<'a> {
         self.matrix
@@ -33,7 +41,7 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
         let run = self.y.first().map_or(0, |y| y.len());
         // Memory is read fastest in its order, one row of weights at a time; unless `x` is too long for the first-level
         // cache, when four rows side by side share what is loaded of it.
-        let near = self.x.iter().map(|x| size_of_val(F::input(x))).sum::<usize>() <= NEAR;
+        let near = self.x.iter().map(|x| F::input(x).len() * F::READ).sum::<usize>() <= NEAR;
         let mut done = 0;
         while done < run {
             let first = self.first + done;
@@ -89,7 +97,8 @@ fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize, const OUTPUTS: usize>
     let blocks = weights[0].codes.len();
     assert!(weights.iter().all(|row| row.codes.len() == blocks && row.scales.len() >= blocks));
     let mut sums = [[simd.splat(0.0); ROWS]; OUTPUTS];
-    for i in 0..blocks {
+    let done = F::multiply_runs(simd, weights, x, &mut sums);
+    for i in done..blocks {
         // Not a loop, so that sums stay in registers.
         multiply(simd, weights, x, i, 0, &mut sums);
         if OUTPUTS == 4 {

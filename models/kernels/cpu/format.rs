@@ -11,7 +11,7 @@ use super::simd::Simd;
 pub(super) trait Kernel<'a> {
     fn matrix(&self) -> Matrix<'a>;
 
-    /// Does it; to be marked `#[inline(always)]`, like all it calls, so that it is compiled where it is called from.
+    /// Does it; to be marked `#[inline(always)]`.
     fn run<S: Simd, F: Format<'a>>(self, simd: S, weights: F);
 }
 
@@ -39,6 +39,9 @@ pub(super) trait Format<'a>: Copy {
     /// 128 numbers of `x`, as they are multiplied by a block.
     type Input: 'static;
 
+    /// Bytes of an input that are read.
+    const READ: usize = size_of::<Self::Input>();
+
     /// The row of `output` in a matrix of `inputs` columns.
     fn row(self, output: usize, inputs: usize) -> Row<'a, Self>;
 
@@ -54,6 +57,18 @@ pub(super) trait Format<'a>: Copy {
         block: usize,
         sums: &mut [S::Lanes; ROWS],
     );
+
+    /// Adds the products of whole runs of blocks that rows begin with, where `simd` takes several blocks at a time;
+    /// gives how many blocks of each row those are.
+    #[inline(always)]
+    fn multiply_runs<S: Simd, const ROWS: usize, const OUTPUTS: usize>(
+        _simd: S,
+        _rows: &[Row<'a, Self>; OUTPUTS],
+        _x: [&[Self::Input]; ROWS],
+        _sums: &mut [[S::Lanes; ROWS]; OUTPUTS],
+    ) -> usize {
+        0
+    }
 
     /// Writes the weights of a block.
     fn decode<S: Simd>(simd: S, codes: &Self::Codes, scales: &Self::Scales, to: &mut [f32; BLOCK]);

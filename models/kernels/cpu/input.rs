@@ -1,6 +1,7 @@
 use super::level::Level;
 use super::matrix::{BLOCK, GROUP, Matrix, Weights};
-use super::simd::CHUNK;
+use super::simd::{CHUNK, Simd};
+use super::work::Work;
 
 /// A row of `x`, filled up to blocks of 128 numbers with zeros, in the forms that the weights at hand ask for.
 #[derive(Default)]
@@ -30,19 +31,47 @@ pub(super) struct Quantised {
     pub(super) starts: [i32; 16],
     /// The scale of each group, four times.
     pub(super) scales: [f32; 16],
+    /// The scales of the groups of this block and the three after it.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    pub(super) run_scales: [f32; 16],
+    /// The sums of the numbers of those groups, times their scales.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    pub(super) run_sums: [f32; 16],
 }
 
 impl Input {
     pub(super) fn new(level: Level, x: &[f32], matrices: &[Matrix]) -> Self {
         let mut input = Self { floats: filled(x), ..Self::default() };
         if matrices.iter().any(|matrix| matches!(matrix.weights(), Weights::Int8 { .. } | Weights::Int4 { .. })) {
-            input.quantised = input.floats.iter().map(|floats| Quantised::new(level, floats)).collect();
+            level.run(Quantise { floats: &input.floats, to: &mut input.quantised });
         }
         if matrices.iter().any(|matrix| matches!(matrix.weights(), Weights::Fp8 { .. })) {
             input.shuffled = input.floats.clone();
             input.shuffled.iter_mut().for_each(|floats| level.shuffle(floats));
         }
         input
+    }
+}
+
+/// Numbers that are to be quantised.
+struct Quantise<'a> {
+    floats: &'a [Floats],
+    to: &'a mut Vec<Quantised>,
+}
+
+impl Work for Quantise<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.to.reserve_exact(self.floats.len());
+        for (i, floats) in self.floats.iter().enumerate() {
+            let (quantised, sums) = Quantised::new(simd, floats);
+            self.to.push(quantised);
+            let groups = i % 4 * 4..i % 4 * 4 + 4;
+            let scales = quantised.scales.as_chunks::<4>().0.iter().map(|scales| scales[0]);
+            let first = &mut self.to[i / 4 * 4];
+            first.run_sums[groups.clone()].copy_from_slice(&sums);
+            first.run_scales[groups].iter_mut().zip(scales).for_each(|(to, scale)| *to = scale);
+        }
     }
 }
 
@@ -56,8 +85,10 @@ impl Floats {
 impl Quantised {
     /// Rounds each number to a fraction of the greatest of its group. A group that has a number which is not finite
     /// has none as its scale, and no product with it is one.
-    fn new(level: Level, floats: &Floats) -> Self {
-        let mut quantised = Self { numbers: [0; BLOCK], starts: [0; 16], scales: [0.0; 16] };
+    #[inline(always)]
+    fn new<S: Simd>(simd: S, floats: &Floats) -> (Self, [f32; 4]) {
+        let (scales, sums) = ([0.0; 16], [0.0; 16]);
+        let mut quantised = Self { numbers: [0; BLOCK], starts: [0; 16], scales, run_scales: scales, run_sums: sums };
         let groups = floats.0.as_chunks::<GROUP>().0.iter().zip(quantised.numbers.as_chunks_mut::<GROUP>().0);
         for ((x, to), scale) in groups.zip(quantised.scales.as_chunks_mut::<4>().0) {
             // Among magnitudes, bits are in the order of numbers, and what is not finite comes last.
@@ -74,8 +105,13 @@ impl Quantised {
             }
             *scale = [greatest / GREATEST; 4];
         }
-        level.arrange(&mut quantised);
-        quantised
+        let mut sums = [0.0; 4];
+        for (i, numbers) in quantised.numbers.as_chunks::<GROUP>().0.iter().enumerate() {
+            let sum: i32 = numbers.iter().map(|number| i32::from(*number)).sum();
+            sums[i] = sum as f32 * quantised.scales[4 * i];
+        }
+        simd.arrange(&mut quantised);
+        (quantised, sums)
     }
 }
 

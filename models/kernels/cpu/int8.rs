@@ -16,6 +16,8 @@ impl<'a> Format<'a> for Int8<'a> {
     type Scales = [bf16; BLOCK / GROUP];
     type Input = Quantised;
 
+    const READ: usize = size_of::<[i16; BLOCK]>() + 128;
+
     #[inline(always)]
     fn row(self, output: usize, inputs: usize) -> Row<'a, Self> {
         let (codes, rest) = blocks(&self.codes[output * inputs..][..inputs]);
@@ -38,6 +40,17 @@ impl<'a> Format<'a> for Int8<'a> {
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.multiply_int8(codes, scales, x, block, sums);
+    }
+
+    #[inline(always)]
+    fn multiply_runs<S: Simd, const ROWS: usize, const OUTPUTS: usize>(
+        simd: S,
+        rows: &[Row<'a, Self>; OUTPUTS],
+        x: [&[Quantised]; ROWS],
+        sums: &mut [[S::Lanes; ROWS]; OUTPUTS],
+    ) -> usize {
+        let rows = rows.each_ref();
+        simd.multiply_int8_runs(rows.map(|row| row.codes), rows.map(|row| row.scales), x, sums)
     }
 
     #[inline(always)]

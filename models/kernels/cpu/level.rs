@@ -1,11 +1,11 @@
 use std::fmt;
 
-use super::format::Kernel;
-use super::input::{Floats, Quantised};
+use super::input::Floats;
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::portable::Portable;
 use super::simd::Simd;
+use super::work::Work;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
@@ -84,8 +84,8 @@ impl Level {
         Neon::detect().map(Set::Neon).into_iter().for_each(&mut _found);
     }
 
-    pub(super) fn run<'a>(self, kernel: impl Kernel<'a>) {
-        with!(self, simd => simd.run(kernel))
+    pub(super) fn run(self, work: impl Work) {
+        with!(self, simd => simd.run(work))
     }
 
     /// The numbers of a register.
@@ -96,10 +96,6 @@ impl Level {
     /// Whether the CPU multiplies pairs of bf16.
     pub(super) fn multiplies_pairs(self) -> bool {
         with!(self, simd => simd.multiplies_pairs())
-    }
-
-    pub(super) fn arrange(self, quantised: &mut Quantised) {
-        with!(self, simd => simd.arrange(quantised))
     }
 
     pub(super) fn shuffle(self, floats: &mut Floats) {

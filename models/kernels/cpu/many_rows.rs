@@ -1,9 +1,12 @@
+use std::ops::Range;
+
 use super::columns::Columns;
 use super::entry::Entry;
-use super::format::{Format, Kernel};
+use super::format::{self, Format, Kernel};
 use super::matrix::{BLOCK, Matrix};
 use super::simd::Simd;
 use super::tile::Tile;
+use super::work::Work;
 
 /// Entries of a row of weights that are decoded at a time; times the outputs of a panel, what stays in the second-level
 /// cache.
@@ -15,7 +18,7 @@ const STRIDE: usize = DEPTH + 16;
 /// Registers of columns that a tile is wide.
 const WIDTH: usize = 2;
 
-/// Rows of products that are written side by side: a cache line of sums.
+/// Rows and outputs of products that are turned at a time: a cache line of each.
 const SIDE: usize = 16;
 
 /// Multiplies many rows of `x` by consecutive rows of a matrix, a panel that is decoded once for all of them.
@@ -26,6 +29,13 @@ pub(super) struct ManyRows<'a, 'x, E> {
     pub(super) x: &'x Columns<E>,
     /// `[rows, panel]`
     pub(super) y: Vec<&'x mut [f32]>,
+}
+
+impl<E: Entry> Work for ManyRows<'_, '_, E> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        format::run(simd, self);
+    }
 }
 
 impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
@@ -80,12 +90,25 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
             }
         }
         for (i, rows) in self.y.chunks_mut(SIDE).enumerate() {
-            for (output, sums) in sums.chunks_exact(columns).take(panel).enumerate() {
-                for (y, sum) in rows.iter_mut().zip(&sums[i * SIDE..]) {
-                    y[output] = *sum;
-                }
+            for output in (0..panel).step_by(SIDE) {
+                write(&sums[output * columns..], columns, i * SIDE, rows, output..panel.min(output + SIDE));
             }
         }
+    }
+}
+
+/// Turns the sums of some outputs and writes them, a line of each row at a time: rows that are a power of two apart
+/// would drive one another out of the cache.
+#[inline(always)]
+fn write(sums: &[f32], columns: usize, first: usize, rows: &mut [&mut [f32]], outputs: Range<usize>) {
+    let mut turned = [[0.0; SIDE]; SIDE];
+    for (output, sums) in sums.chunks_exact(columns).take(outputs.len()).enumerate() {
+        for (turned, sum) in turned.iter_mut().zip(&sums[first..][..rows.len()]) {
+            turned[output] = *sum;
+        }
+    }
+    for (y, turned) in rows.iter_mut().zip(&turned) {
+        y[outputs.clone()].copy_from_slice(&turned[..outputs.len()]);
     }
 }
 

@@ -1,5 +1,8 @@
-//! Matrix products on the CPU: weights are read where they lie, packed as they are, and become f32 in registers.
+//! Products, norms and attention on the CPU: numbers are read where they lie, packed as they are, and become f32 in
+//! registers.
 
+mod attention;
+mod attention_block;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -7,14 +10,21 @@ mod avx2_parts;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod avx512_order;
+#[cfg(target_arch = "x86_64")]
 mod avx512_parts;
+#[cfg(target_arch = "x86_64")]
+mod avx512_runs;
 mod columns;
+mod convert;
 mod dense;
 mod entry;
 mod exact;
+mod exp;
 mod few_rows;
 mod format;
 mod fp8;
+mod gate;
 mod input;
 mod int4;
 mod int8;
@@ -24,12 +34,25 @@ mod matrix;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod norm;
+mod numbers;
 mod portable;
+mod rotation;
+mod scores;
 mod simd;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod view;
+mod work;
 
+pub(crate) use attention::Attention;
+pub(crate) use convert::{narrow, widen};
 pub(crate) use exact::Exact;
+pub(crate) use gate::gate_by_silu;
 pub(crate) use matrix::{Matrix, Weights};
 pub(crate) use multiply::multiply_each;
+pub(crate) use norm::rms_norm;
+pub(crate) use numbers::{Numbers, NumbersMut};
+pub(crate) use rotation::Rotation;
+pub(crate) use view::View;

@@ -3,13 +3,13 @@ use std::arch::aarch64::*;
 use half::{bf16, f16};
 
 use super::entry::Entry;
-use super::format::{self, Kernel};
 use super::input::Quantised;
 use super::int4::step;
 use super::int8::widen;
 use super::matrix::{BLOCK, GROUP};
 use super::simd::Simd;
 use super::tile::{Tile, tile};
+use super::work::Work;
 
 /// NEON: 4 numbers at a time.
 #[derive(Clone, Copy)]
@@ -22,8 +22,8 @@ impl Neon {
 }
 
 #[target_feature(enable = "neon")]
-fn run<'a>(simd: Neon, kernel: impl Kernel<'a>) {
-    format::run(simd, kernel);
+fn run(simd: Neon, work: impl Work) {
+    work.run(simd);
 }
 
 // Every `unsafe` below calls instructions of a set that `self` proves the CPU to have; pointers come of references to
@@ -35,9 +35,9 @@ impl Simd for Neon {
     const LANES: usize = 4;
     const TILE: usize = 8;
 
-    fn run<'a>(self, kernel: impl Kernel<'a>) {
+    fn run(self, work: impl Work) {
         // SAFETY: `self` proves that the CPU has the feature.
-        unsafe { run(self, kernel) }
+        unsafe { run(self, work) }
     }
 
     #[inline(always)]

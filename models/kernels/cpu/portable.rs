@@ -1,13 +1,13 @@
 use half::{bf16, f16};
 
 use super::entry::Entry;
-use super::format::{self, Kernel};
 use super::input::Quantised;
 use super::int4::step;
 use super::int8::widen;
 use super::matrix::{BLOCK, GROUP};
 use super::simd::Simd;
 use super::tile::{Tile, tile};
+use super::work::Work;
 
 /// Plain Rust, in loops that a compiler makes vectors of.
 #[derive(Clone, Copy)]
@@ -22,8 +22,8 @@ impl Simd for Portable {
     const LANES: usize = 4;
     const TILE: usize = 4;
 
-    fn run<'a>(self, kernel: impl Kernel<'a>) {
-        format::run(self, kernel);
+    fn run(self, work: impl Work) {
+        work.run(self);
     }
 
     #[inline(always)]
@@ -179,7 +179,7 @@ fn chunk(mut of: impl FnMut(usize) -> f32) -> [Lanes; 8] {
 
 /// The number of an f16: its bits where f32 has them, then the exponent's bias made good by a product.
 #[inline(always)]
-fn widen_f16(bits: u16) -> f32 {
+pub(super) fn widen_f16(bits: u16) -> f32 {
     let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000); // 2^112
     let infinite = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits(magnitude.to_bits() | infinite | u32::from(bits & 0x8000) << 16)

@@ -1,10 +1,10 @@
 use half::{bf16, f16};
 
 use super::entry::{Entry, Pair};
-use super::format::Kernel;
 use super::input::{Floats, Quantised};
 use super::matrix::BLOCK;
 use super::tile::Tile;
+use super::work::Work;
 
 /// The numbers that are decoded at a time.
 pub(super) const CHUNK: usize = 32;
@@ -23,8 +23,8 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// Outputs that [`tile`](Simd::tile) multiplies at a time.
     const TILE: usize;
 
-    /// Runs `kernel`, compiled for this instruction set.
-    fn run<'a>(self, kernel: impl Kernel<'a>);
+    /// Does `work`, compiled for this instruction set.
+    fn run(self, work: impl Work);
 
     fn splat(self, value: f32) -> Self::Lanes;
 
@@ -127,6 +127,31 @@ pub(super) trait Simd: Copy + Send + Sync {
                 *sum = self.dot(weights, x[block].chunk(i), *sum);
             }
         }
+    }
+
+    /// Adds the products of the whole runs of blocks that rows of [`Weights::Int8`](super::Weights::Int8) begin with,
+    /// if several blocks are multiplied at a time; gives how many blocks those are.
+    #[inline(always)]
+    fn multiply_int8_runs<const ROWS: usize, const OUTPUTS: usize>(
+        self,
+        _codes: [&[[i8; BLOCK]]; OUTPUTS],
+        _scales: [&[[bf16; 4]]; OUTPUTS],
+        _x: [&[Quantised]; ROWS],
+        _sums: &mut [[Self::Lanes; ROWS]; OUTPUTS],
+    ) -> usize {
+        0
+    }
+
+    /// The same for [`Weights::Int4`](super::Weights::Int4).
+    #[inline(always)]
+    fn multiply_int4_runs<const ROWS: usize, const OUTPUTS: usize>(
+        self,
+        _codes: [&[[u8; BLOCK / 2]]; OUTPUTS],
+        _scales: [&[[u16; 4]]; OUTPUTS],
+        _x: [&[Quantised]; ROWS],
+        _sums: &mut [[Self::Lanes; ROWS]; OUTPUTS],
+    ) -> usize {
+        0
     }
 
     /// Brings quantised numbers in the order in which they are multiplied.

@@ -1,0 +1,40 @@
+use super::input::{Floats, Quantised};
+use super::matrix::BLOCK;
+
+/// Cuts each number in two signed bytes: `[high or low, half of a group, group, 16]`.
+#[inline(always)]
+pub(super) fn arrange(quantised: &mut Quantised) {
+    let mut bytes = [0; 2 * BLOCK];
+    for (i, numbers) in quantised.numbers.as_chunks::<16>().0.iter().enumerate() {
+        let (group, half) = (i / 2, i % 2);
+        let (high, low) = bytes.split_at_mut(BLOCK);
+        let at = half * 64 + group * 16;
+        for (place, number) in numbers.iter().enumerate() {
+            high[at + place] = ((number - i16::from(*number as i8)) >> 8) as i8;
+            low[at + place] = *number as i8;
+        }
+    }
+    for (numbers, start) in quantised.numbers.as_chunks::<32>().0.iter().zip(quantised.starts.as_chunks_mut::<4>().0) {
+        for (lane, start) in start.iter_mut().enumerate() {
+            let sum = |at: usize| numbers[at..at + 4].iter().map(|number| i32::from(*number)).sum::<i32>();
+            *start = -128 * (sum(4 * lane) + sum(16 + 4 * lane));
+        }
+    }
+    for (number, bytes) in quantised.numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *number = i16::from_le_bytes(bytes.map(|byte| byte as u8));
+    }
+}
+
+/// Puts the numbers of a lane, whose codes lie side by side, in the places that the tables' results take.
+pub(super) fn shuffle(floats: &mut Floats) {
+    let numbers = floats.0;
+    for (codes, numbers) in floats.0.as_chunks_mut::<64>().0.iter_mut().zip(numbers.as_chunks::<64>().0) {
+        for (lane, numbers) in numbers.as_chunks::<16>().0.iter().enumerate() {
+            for place in 0..4 {
+                for vector in 0..4 {
+                    codes[vector * 16 + lane * 4 + place] = numbers[vector / 2 * 8 + place * 2 + vector % 2];
+                }
+            }
+        }
+    }
+}
