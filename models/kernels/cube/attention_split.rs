@@ -18,7 +18,7 @@ pub struct Splits {
 }
 
 /// Cubes that keep a device busy.
-const BUSY: usize = 128;
+const BUSY: usize = 512;
 
 /// Runs at most: what they leave behind has to be put together by one unit.
 const MOST: usize = 32;

@@ -113,9 +113,9 @@ fn place<X: Float, G: Float, N: Size>(
     k: &Array<Vector<X, N>>,
     v: &Array<Vector<X, N>>,
     gains: &Sequence<Array<Vector<G, N>>>, // [head_dim] of queries and of keys, if they are normed
-    cos: &Array<Vector<f32, N>>,       // [batch, seq, half]
-    sin: &Array<Vector<f32, N>>,       // [batch, seq, half]
-    rotated: &mut Array<Vector<X, N>>, // [batch, seq, heads, head_dim]
+    cos: &Array<Vector<f32, N>>,           // [batch, seq, half]
+    sin: &Array<Vector<f32, N>>,           // [batch, seq, half]
+    rotated: &mut Array<Vector<X, N>>,     // [batch, seq, heads, head_dim]
     keys: &mut Array<Vector<X, N>>,
     values: &mut Array<Vector<X, N>>,
     q_strides: Strides,

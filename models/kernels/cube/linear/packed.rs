@@ -33,7 +33,8 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
     let format = comptime!(blueprint.format.unwrap_or(Format::Int8));
     let count = comptime!(words_of(format));
     let vectors = comptime!(count / WORDS);
-    let groups = input.vectors / comptime!(GROUP / N::value().comptime());
+    let width = N::value().comptime();
+    let groups = input.vectors / comptime!(GROUP / width);
     let one = matrices.index(0usize).one;
     let mut group = UNIT_POS_X as usize;
     while group < groups {
@@ -59,7 +60,8 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
             if at < groups {
                 #[unroll]
                 for r in 0..rows {
-                    let values = values::<X, G, N>(input, min(first_row + r, input.rows - 1), at, squares, r, blueprint);
+                    let values =
+                        values::<X, G, N>(input, min(first_row + r, input.rows - 1), at, squares, r, blueprint);
                     #[unroll]
                     for o in 0..columns {
                         let mut words = Array::<u32>::new(count);
@@ -108,13 +110,7 @@ fn values<X: Float, G: Float, N: Size>(
 
 /// The product of a group's weights with their inputs, see [`values`].
 #[cube]
-fn product(
-    words: &Array<u32>,
-    values: &Array<f32>,
-    step: &Step,
-    one: u32,
-    #[comptime] format: Format,
-) -> f32 {
+fn product(words: &Array<u32>, values: &Array<f32>, step: &Step, one: u32, #[comptime] format: Format) -> f32 {
     let (lower, upper) = (values[GROUP], values[comptime!(GROUP + 1)]);
     let mut sum = 0.0f32 - step.zero * (lower + upper);
     if comptime!(format == Format::Int4) {

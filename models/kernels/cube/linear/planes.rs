@@ -36,11 +36,10 @@ impl Blueprint {
         let (end, format) = (product.end.kind(), product.layers[0].weight.format());
         let gated = matches!(end, Ending::Gated(_));
         let (rows, outputs, loads) = match (product.rows == 1, format) {
-            (true, None) if gated => (1, tuned("LEVERET_DO", 1), tuned("LEVERET_DL", 1)),
+            (true, None) if gated => (1, 1, 1),
             (true, None) => (1, 1, 2),
-            (true, Some(Format::Int4)) if gated => (1, tuned("LEVERET_GO", 2), tuned("LEVERET_GL", 1)),
-            (true, Some(Format::Int4)) => (1, tuned("LEVERET_O4", 2), tuned("LEVERET_L4", 1)),
-            (true, Some(_)) => (1, tuned("LEVERET_O8", 1), tuned("LEVERET_L8", 1)),
+            (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 1),
+            (true, Some(Format::Fp8)) => (1, 1, 1),
             (false, None) => (8, 2, 1),
             (false, Some(_)) => (4, 1, 1),
         };
@@ -52,10 +51,6 @@ impl Blueprint {
     pub fn columns(&self) -> usize {
         if matches!(self.end, Ending::Gated(_)) { 2 * self.outputs } else { self.outputs }
     }
-}
-
-pub fn tuned(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
 }
 
 /// Multiplies any float dtypes and formats, in f32; `None` where groups of packed weights do not fill the rows.

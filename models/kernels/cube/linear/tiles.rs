@@ -3,7 +3,7 @@ use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 use super::input::{Input, input};
-use super::planes::{gated, tuned};
+use super::planes::gated;
 use super::product::{Ending, Product};
 use super::tiles_load::{Coming, Part, load, widened};
 use super::weights::{Weights, dtypes, weights};
@@ -40,12 +40,13 @@ impl Blueprint {
     /// What was fastest on an H200 with the matrices of a Llama of 8B.
     fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
         let (rows, planes, stages) = match product.rows {
-            ..=8 => (8, tuned("LEVERET_P8", 16), tuned("LEVERET_S8", 2)),
-            9..=16 => (16, tuned("LEVERET_P16", 16), tuned("LEVERET_S16", 2)),
+            ..=8 => (8, 16, 2),
+            9..=16 => (16, 16, 2),
             _ => (32, 16, 1),
         };
         let format = product.layers[0].weight.format();
-        Self { rows, planes, stages, layers: product.layers.len(), bias: product.has_bias(), end: product.end.kind(), format }
+        let (layers, bias, end) = (product.layers.len(), product.has_bias(), product.end.kind());
+        Self { rows, planes, stages, layers, bias, end, format }
     }
 
     /// Whether a gate and its partner are made together.

@@ -34,11 +34,7 @@ impl<X: Float, W: Numeric, S: Numeric, N: Size, M: Size> Coming<X, W, S, N, M> {
     pub fn new(#[comptime] blueprint: Blueprint) -> Coming<X, W, S, N, M> {
         let weights = comptime!(blueprint.stages * OUTPUTS / 8);
         let vectors = comptime!(blueprint.stages * blueprint.row_tiles() * vectors(blueprint.format));
-        Coming::<X, W, S, N, M> {
-            codes: Array::new(weights),
-            scales: Array::new(weights),
-            x: Array::new(vectors),
-        }
+        Coming::<X, W, S, N, M> { codes: Array::new(weights), scales: Array::new(weights), x: Array::new(vectors) }
     }
 
     /// Eight numbers of the `r`th row of input, those that the weights of the same unit are multiplied by.
@@ -99,9 +95,25 @@ pub fn load<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
                 for m in 0..blueprint.layers {
                     let matrix = matrices.index(m);
                     if comptime!(blueprint.layers == 1) {
-                        stored::<X, W, S, A, N, M>(matrix, row, part.column, input.vectors, coming, at, blueprint.format);
+                        stored::<X, W, S, A, N, M>(
+                            matrix,
+                            row,
+                            part.column,
+                            input.vectors,
+                            coming,
+                            at,
+                            blueprint.format,
+                        );
                     } else if block.matrix == m {
-                        stored::<X, W, S, A, N, M>(matrix, row, part.column, input.vectors, coming, at, blueprint.format);
+                        stored::<X, W, S, A, N, M>(
+                            matrix,
+                            row,
+                            part.column,
+                            input.vectors,
+                            coming,
+                            at,
+                            blueprint.format,
+                        );
                     }
                 }
             }
