@@ -46,7 +46,7 @@ macro_rules! architectures {
     };
 }
 
-architectures![crate::Llama, crate::Mistral, crate::Qwen2, crate::Qwen3];
+architectures![crate::Llama, crate::Mistral, crate::Mixtral, crate::Qwen2, crate::Qwen3, crate::Qwen3Moe,];
 
 #[derive(Deserialize)]
 struct Kind {

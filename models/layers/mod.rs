@@ -8,6 +8,8 @@ mod heads;
 mod linear;
 mod mask;
 mod mlp;
+mod moe;
+mod moe_layer;
 mod norm;
 mod positions;
 mod rope;
@@ -21,6 +23,11 @@ pub use heads::Heads;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
 pub use mlp::GatedMlp;
+pub use moe::{
+    Choice, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part, Place, Routed,
+    Router, Routing, Scoring,
+};
+pub use moe_layer::MoeLayer;
 pub use norm::RmsNorm;
 pub use positions::Positions;
 pub use rope::{Rope, RopeParameters, RopeType};
@@ -43,6 +50,8 @@ pub struct Step<'a, B: Backend> {
     pub keys: &'a Positions,
     /// How scores become a mixture of values.
     pub attention: &'a dyn Attention<B>,
+    /// What the layer leaves to experts that its tokens chose; they run after it.
+    pub routed: Option<Routed<B>>,
 }
 
 /// A parameter that has a shape and no value until the record loader brings one.

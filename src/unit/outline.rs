@@ -1,4 +1,5 @@
 use leveret_models::Names;
+use leveret_models::layers::Experts;
 
 /// A parameter as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) struct Outline {
     /// Rows and columns of the embedding.
     pub(crate) embedding: [usize; 2],
     pub(crate) layers: Vec<Vec<Parameter>>,
+    /// Layer by layer, its experts and the parameters of each of them, if it has some.
+    pub(crate) experts: Vec<Option<(Experts, Vec<Parameter>)>>,
     /// Parameters of the final norm and the whole head.
     pub(crate) head: Vec<Parameter>,
     /// Whether the head may be the embedding.

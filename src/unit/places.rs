@@ -58,8 +58,14 @@ impl Places {
         outline: &'a Outline,
         index: usize,
     ) -> impl Iterator<Item = (String, &'a Parameter)> {
-        let layer = format!("{}{}.{index}", self.prefix, outline.names.layers);
-        outline.layers[index].iter().map(move |parameter| (format!("{layer}.{}", parameter.name), parameter))
+        let layer = self.layer_prefix(outline, index);
+        let tensor = move |name: &str| format!("{layer}{}", outline.names.of_layer(name));
+        outline.layers[index].iter().map(move |parameter| (tensor(&parameter.name), parameter))
+    }
+
+    /// What stands before all names of a layer.
+    pub(crate) fn layer_prefix(&self, outline: &Outline, index: usize) -> String {
+        format!("{}{}.{index}.", self.prefix, outline.names.layers)
     }
 
     /// The tensors of the final norm and of the head.

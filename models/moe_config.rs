@@ -1,0 +1,114 @@
+//! What the `config.json` files of families with experts have in common, beside what all families have.
+
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+
+use crate::config::{ConfigError, unsupported};
+use crate::layers::{ExpertKind, ExpertNames, Experts, FeedForward, GatedMlp, Moe, Router, Routing};
+use crate::{Backend, DecoderConfig};
+
+/// A `config.json` read as what all families have and what some have beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct With<T> {
+    pub(crate) base: DecoderConfig,
+    pub(crate) own: T,
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for With<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self { base: part(&config)?, own: part(&config)? })
+    }
+}
+
+/// Reads some fields of a config; an error says which it is about.
+fn part<T: DeserializeOwned, E: Error>(config: &serde_json::Value) -> Result<T, E> {
+    serde_path_to_error::deserialize(config).map_err(|error| match error.path().to_string().as_str() {
+        "." => E::custom(error.inner()),
+        field => E::custom(ConfigError::Field { field: field.to_owned(), reason: error.inner().to_string() }),
+    })
+}
+
+/// Fields that describe experts; each family reads those that it has.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct MoeConfig {
+    pub(crate) num_experts: Option<usize>,
+    pub(crate) num_local_experts: Option<usize>,
+    pub(crate) n_routed_experts: Option<usize>,
+    pub(crate) num_experts_per_tok: Option<usize>,
+    pub(crate) moe_intermediate_size: Option<usize>,
+    pub(crate) shared_expert_intermediate_size: Option<usize>,
+    pub(crate) n_shared_experts: Option<usize>,
+    pub(crate) norm_topk_prob: Option<bool>,
+    pub(crate) decoder_sparse_step: Option<usize>,
+    pub(crate) mlp_only_layers: Option<Vec<usize>>,
+    pub(crate) first_k_dense_replace: Option<usize>,
+    pub(crate) n_group: Option<usize>,
+    pub(crate) topk_group: Option<usize>,
+    pub(crate) topk_method: Option<String>,
+    pub(crate) routed_scaling_factor: Option<f32>,
+    pub(crate) qkv_bias: Option<bool>,
+}
+
+impl MoeConfig {
+    /// Whether layer `index` has experts by Qwen's rule: every `decoder_sparse_step`-th, but for `mlp_only_layers`.
+    pub(crate) fn qwen_is_sparse(&self, index: usize) -> bool {
+        let only_mlp = self.mlp_only_layers.iter().flatten().any(|layer| *layer == index);
+        !only_mlp && (index + 1).is_multiple_of(self.decoder_sparse_step.unwrap_or(1).max(1))
+    }
+
+    /// Refuses widths and steps that are nothing.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("moe_intermediate_size", self.moe_intermediate_size),
+            ("shared_expert_intermediate_size", self.shared_expert_intermediate_size),
+            ("decoder_sparse_step", self.decoder_sparse_step),
+        ];
+        match positive.into_iter().find_map(|(field, value)| Some((field, value?)).filter(|(_, value)| *value == 0)) {
+            Some((field, value)) => Err(unsupported(field, value, "a positive number")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The experts of a layer: how many, how chosen, how wide, how spelled.
+#[derive(Debug, Clone)]
+pub(crate) struct Sparse {
+    pub(crate) count: usize,
+    pub(crate) routing: Routing,
+    /// Width inside an expert.
+    pub(crate) width: usize,
+    pub(crate) names: ExpertNames,
+    /// Whether the router has a bias, and a correction of its scores.
+    pub(crate) router: [bool; 2],
+}
+
+impl Sparse {
+    pub(crate) fn experts(&self, config: &DecoderConfig) -> Experts {
+        Experts {
+            count: self.count,
+            chosen: self.routing.top_k,
+            hidden_size: config.hidden_size,
+            intermediate_size: self.width,
+            kind: ExpertKind::Gated(config.hidden_act),
+            names: self.names,
+        }
+    }
+
+    /// The router, its parameters not yet loaded.
+    pub(crate) fn block<B: Backend>(&self, config: &DecoderConfig, device: &B::Device) -> Moe<B> {
+        let [bias, correction] = self.router;
+        let router = Router::new(config.hidden_size, self.count, bias, correction, device);
+        Moe::new(router, self.routing.clone())
+    }
+
+    /// The same in the place of an MLP.
+    pub(crate) fn feed_forward<B: Backend>(&self, config: &DecoderConfig, device: &B::Device) -> FeedForward<B> {
+        FeedForward::Moe(self.block(config, device))
+    }
+}
+
+/// An MLP in the place where other layers have experts.
+pub(crate) fn dense<B: Backend>(config: &DecoderConfig, device: &B::Device) -> FeedForward<B> {
+    FeedForward::Dense(GatedMlp::new(config, device))
+}
