@@ -58,6 +58,11 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         None
     }
 
+    /// Layers that a checkpoint may have behind the last and that no pass needs.
+    fn unused_layers(&self) -> usize {
+        0
+    }
+
     /// Where the checkpoint keeps the parts of the model.
     fn names(&self) -> Names {
         Names::default()
@@ -88,6 +93,10 @@ pub struct Dims {
     pub num_kv_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
+    /// Width of the part of a head that positions turn.
+    pub rotary_dim: usize,
+    /// Numbers that the KV cache of a layer holds of one position.
+    pub kv_len: usize,
     /// The longest sequence the model was made for, RoPE scaling included.
     pub max_positions: usize,
 }

@@ -22,7 +22,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for With<T> {
 }
 
 /// Reads some fields of a config; an error says which it is about.
-fn part<T: DeserializeOwned, E: Error>(config: &serde_json::Value) -> Result<T, E> {
+pub(crate) fn part<T: DeserializeOwned, E: Error>(config: &serde_json::Value) -> Result<T, E> {
     serde_path_to_error::deserialize(config).map_err(|error| match error.path().to_string().as_str() {
         "." => E::custom(error.inner()),
         field => E::custom(ConfigError::Field { field: field.to_owned(), reason: error.inner().to_string() }),
@@ -48,6 +48,8 @@ pub(crate) struct MoeConfig {
     pub(crate) topk_method: Option<String>,
     pub(crate) routed_scaling_factor: Option<f32>,
     pub(crate) qkv_bias: Option<bool>,
+    pub(crate) num_nextn_predict_layers: Option<usize>,
+    pub(crate) num_mtp_layers: Option<usize>,
 }
 
 impl MoeConfig {

@@ -46,7 +46,18 @@ macro_rules! architectures {
     };
 }
 
-architectures![crate::Llama, crate::Mistral, crate::Mixtral, crate::Qwen2, crate::Qwen3, crate::Qwen3Moe,];
+architectures![
+    crate::Llama,
+    crate::Mistral,
+    crate::Mixtral,
+    crate::Qwen2,
+    crate::Qwen2Moe,
+    crate::Qwen3,
+    crate::Qwen3Moe,
+    crate::DeepseekV2,
+    crate::DeepseekV3,
+    crate::Dots1,
+];
 
 #[derive(Deserialize)]
 struct Kind {

@@ -84,6 +84,7 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
                 })
                 .collect(),
             head: record::parameters::<B, _>(&self.head::<B>(dims.vocab_size, true, device)),
+            unused_layers: self.unused_layers(),
             tied: tied.unwrap_or(A::TIED_BY_DEFAULT),
         }
     }

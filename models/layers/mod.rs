@@ -7,6 +7,7 @@ mod head;
 mod heads;
 mod linear;
 mod mask;
+mod mla;
 mod mlp;
 mod moe;
 mod moe_layer;
@@ -22,12 +23,13 @@ pub use head::Head;
 pub use heads::Heads;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
+pub use mla::{LatentAttention, LatentConfig};
 pub use mlp::GatedMlp;
 pub use moe::{
     Choice, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part, Place, Routed,
     Router, Routing, Scoring,
 };
-pub use moe_layer::MoeLayer;
+pub use moe_layer::{Attend, MoeLayer};
 pub use norm::RmsNorm;
 pub use positions::Positions;
 pub use rope::{Rope, RopeParameters, RopeType};

@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::prelude::Tensor;
 
-use super::{FeedForward, RmsNorm, SelfAttention, SelfAttentionConfig, Step};
+use super::{FeedForward, Input, LatentAttention, RmsNorm, SelfAttention, SelfAttentionConfig, Step};
 use crate::config::DecoderConfig;
 use crate::{Backend, DecoderLayer};
 
@@ -9,9 +9,28 @@ use crate::{Backend, DecoderLayer};
 #[derive(Module, Debug)]
 pub struct MoeLayer<B: Backend> {
     input_layernorm: RmsNorm<B>,
-    self_attn: SelfAttention<B>,
+    self_attn: Attend<B>,
     post_attention_layernorm: RmsNorm<B>,
     mlp: FeedForward<B>,
+}
+
+/// Attention of either kind.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a layer, and it stays where it was made")]
+pub enum Attend<B: Backend> {
+    /// Heads with keys and values of their own, or shared among some.
+    Heads(SelfAttention<B>),
+    /// Heads whose keys and values are kept compressed.
+    Latent(LatentAttention<B>),
+}
+
+impl<B: Backend> Attend<B> {
+    fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+        match self {
+            Self::Heads(attention) => attention.forward(input, residual, step),
+            Self::Latent(attention) => attention.forward(input, residual, step),
+        }
+    }
 }
 
 impl<B: Backend> MoeLayer<B> {
@@ -22,13 +41,18 @@ impl<B: Backend> MoeLayer<B> {
         mlp: FeedForward<B>,
         device: &B::Device,
     ) -> Self {
+        Self::with_attention(config, Attend::Heads(SelfAttention::new(attention, device)), mlp, device)
+    }
+
+    /// The same with attention of any kind.
+    pub fn with_attention(
+        config: &DecoderConfig,
+        self_attn: Attend<B>,
+        mlp: FeedForward<B>,
+        device: &B::Device,
+    ) -> Self {
         let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps, device);
-        Self {
-            input_layernorm: norm(),
-            self_attn: SelfAttention::new(attention, device),
-            post_attention_layernorm: norm(),
-            mlp,
-        }
+        Self { input_layernorm: norm(), self_attn, post_attention_layernorm: norm(), mlp }
     }
 }
 

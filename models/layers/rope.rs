@@ -164,6 +164,14 @@ impl RopeParameters {
         }
     }
 
+    /// What latent attention multiplies scores by beside the width of its heads.
+    pub fn score_scale(&self) -> f64 {
+        match self.mscale_all_dim.filter(|_| self.rope_type() != RopeType::Default) {
+            Some(mscale) if mscale != 0.0 && self.factor() > 1.0 => (0.1 * mscale * self.factor().ln() + 1.0).powi(2),
+            _ => 1.0,
+        }
+    }
+
     fn theta(&self) -> f64 {
         self.rope_theta.unwrap_or(10_000.0)
     }

@@ -54,7 +54,7 @@ impl<B: Backend> Engine<B> {
     /// Keys and values of one column in one layer.
     fn kv_column(&self, batch: usize) -> u128 {
         let dims = self.dims();
-        (2 * wide(dims.num_kv_heads) * wide(dims.head_dim) * wide(self.dtype().size())).saturating_mul(wide(batch))
+        (wide(dims.kv_len) * wide(self.dtype().size())).saturating_mul(wide(batch))
     }
 
     /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
@@ -104,7 +104,7 @@ impl<B: Backend> Engine<B> {
         let kept = positions.min(wide(FEW)) * wide(dims.num_layers + 1);
         let hidden = positions.saturating_add(kept).saturating_mul(wide(dims.hidden_size) * wide(self.dtype().size()));
         // Every chunk has the rotations of its positions, and the positions of all columns up to its own.
-        let rotations = positions.saturating_mul(4 * wide(dims.head_dim));
+        let rotations = positions.saturating_mul(4 * wide(dims.rotary_dim));
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
         let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));

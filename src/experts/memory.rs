@@ -36,7 +36,7 @@ impl<B: Backend> Memory<B> {
     /// Makes device memory up to `count`, or lets go of what is beyond that; so much has to be free.
     pub(super) fn set_devices(&mut self, count: usize) -> Result<()> {
         for _ in count..self.devices {
-            drop(self.device.take()?.into_memory());
+            self.device.take()?.free();
         }
         for _ in self.devices..count {
             self.device.add(self.upload.device_memory(self.device_len)?);
@@ -59,7 +59,7 @@ impl<B: Backend> Memory<B> {
     /// Lets go of host memory that is free.
     pub(super) fn free_host(&self) {
         while let Some(memory) = self.host.try_take() {
-            drop(memory.into_memory());
+            memory.free();
         }
     }
 

@@ -240,7 +240,7 @@ mod tests {
         let plan = |host| Plan::new(&[UnitSize { experts, ..UNIT }; 2], (1, 1), |_| 0, &[own(host)]);
         let of = |host| plan(host).map(|plan| (plan.devices[0].host_experts, plan.devices[0].host_bytes));
         assert_eq!(of(32 * MIB4 + 80).unwrap(), (2, 32 * MIB4 + 80));
-        assert_eq!(of(32 * MIB4 + 80 + 110 + 130).unwrap().0, 2 + 3);
+        assert_eq!(of(32 * MIB4 + 80 + 130).unwrap().0, 2 + 3);
         assert!(of(2 * MIB4 + 79).is_err());
     }
 

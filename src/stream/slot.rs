@@ -59,9 +59,9 @@ impl HostSlot {
         Ok(self)
     }
 
-    /// The memory itself, which then belongs to no ring.
-    pub(crate) fn into_memory(mut self) -> Option<Box<dyn HostMemory>> {
-        self.memory.take()
+    /// Frees the memory, which does not come back to its ring.
+    pub(crate) fn free(mut self) {
+        self.memory = None;
     }
 
     /// Shares the memory, read-only from here on; it goes home with the last view of it.
@@ -152,9 +152,9 @@ impl DeviceSlot {
         Self { memory: Some(memory), home: None }
     }
 
-    /// The memory itself, which then belongs to no ring.
-    pub(crate) fn into_memory(mut self) -> Option<DeviceMemory> {
-        self.memory.take()
+    /// Frees the memory, which does not come back to its ring.
+    pub(crate) fn free(mut self) {
+        self.memory = None;
     }
 
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read for devices with memory of their own"))]

@@ -29,6 +29,16 @@ pub(crate) struct Outline {
     pub(crate) experts: Vec<Option<(Experts, Vec<Parameter>)>>,
     /// Parameters of the final norm and the whole head.
     pub(crate) head: Vec<Parameter>,
+    /// Layers behind the last that a checkpoint may have, and nobody needs.
+    pub(crate) unused_layers: usize,
     /// Whether the head may be the embedding.
     pub(crate) tied: bool,
+}
+
+impl Outline {
+    /// Whether a layer is one of those behind the last.
+    pub(crate) fn is_unused(&self, layer: usize) -> bool {
+        let layers = self.layers.len();
+        (layers..layers.saturating_add(self.unused_layers)).contains(&layer)
+    }
 }

@@ -68,6 +68,12 @@ impl Places {
         format!("{}{}.{index}.", self.prefix, outline.names.layers)
     }
 
+    /// The layer that a tensor belongs to.
+    pub(crate) fn layer_of(&self, outline: &Outline, tensor: &str) -> Option<usize> {
+        let rest = tensor.strip_prefix(&self.prefix)?.strip_prefix(outline.names.layers)?.strip_prefix('.')?;
+        rest.split('.').next()?.parse().ok()
+    }
+
     /// The tensors of the final norm and of the head.
     pub(crate) fn head<'a>(&self, outline: &'a Outline) -> impl Iterator<Item = (String, &'a Parameter)> {
         outline.head.iter().map(|parameter| {

@@ -53,6 +53,7 @@ impl<B: Backend> Moe<B> {
 
 /// What follows attention in a layer: an MLP, or a mixture of experts in its place.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a layer, and it stays where it was made")]
 pub enum FeedForward<B: Backend> {
     /// One MLP for every token.
     Dense(GatedMlp<B>),
