@@ -99,6 +99,8 @@ pub struct Dims {
     pub kv_len: usize,
     /// The longest sequence the model was made for, RoPE scaling included.
     pub max_positions: usize,
+    /// Whether attention does more to scores than scale and mask them.
+    pub shapes_scores: bool,
 }
 
 /// The checkpoint's names of a model's parts, as the model with a head saves them.

@@ -105,6 +105,7 @@ pub(crate) fn v3_experts(own: &MoeConfig, defaults: &V3Defaults) -> Sparse {
         routing,
         width: own.moe_intermediate_size.unwrap_or(defaults.moe_intermediate_size),
         names: ExpertNames::USUAL,
+        kind: None,
         router: [false, true],
     }
 }

@@ -34,6 +34,7 @@ impl From<With<DeepseekFields>> for DeepseekV2 {
             routing: Routing { groups, scale: own.routed_scaling_factor.unwrap_or(1.0), ..routing },
             width: own.moe_intermediate_size.unwrap_or(1407),
             names: ExpertNames::USUAL,
+            kind: None,
             router: [false, false],
         };
         Self(Deepseek::new(config, sparse, 2))

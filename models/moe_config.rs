@@ -48,8 +48,11 @@ pub(crate) struct MoeConfig {
     pub(crate) topk_method: Option<String>,
     pub(crate) routed_scaling_factor: Option<f32>,
     pub(crate) qkv_bias: Option<bool>,
+    pub(crate) attention_bias: Option<bool>,
     pub(crate) num_nextn_predict_layers: Option<usize>,
     pub(crate) num_mtp_layers: Option<usize>,
+    pub(crate) swiglu_alpha: Option<f32>,
+    pub(crate) swiglu_limit: Option<f32>,
 }
 
 impl MoeConfig {
@@ -81,6 +84,8 @@ pub(crate) struct Sparse {
     /// Width inside an expert.
     pub(crate) width: usize,
     pub(crate) names: ExpertNames,
+    /// What an expert computes; a gated MLP of the config's own activation if it does not say.
+    pub(crate) kind: Option<ExpertKind>,
     /// Whether the router has a bias, and a correction of its scores.
     pub(crate) router: [bool; 2],
 }
@@ -92,7 +97,7 @@ impl Sparse {
             chosen: self.routing.top_k,
             hidden_size: config.hidden_size,
             intermediate_size: self.width,
-            kind: ExpertKind::Gated(config.hidden_act),
+            kind: self.kind.unwrap_or(ExpertKind::Gated(config.hidden_act)),
             names: self.names,
         }
     }

@@ -34,6 +34,7 @@ impl From<With<MoeConfig>> for Qwen2Moe {
             routing: Routing { normed, ..Routing::softmax(own.num_experts_per_tok.unwrap_or(4)) },
             width: own.moe_intermediate_size.unwrap_or(1408),
             names: ExpertNames::USUAL,
+            kind: None,
             router: [false, false],
         };
         let shared = own.shared_expert_intermediate_size.unwrap_or(5632);

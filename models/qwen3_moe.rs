@@ -29,6 +29,7 @@ impl From<With<MoeConfig>> for Qwen3Moe {
             routing: Routing { normed, ..Routing::softmax(own.num_experts_per_tok.unwrap_or(8)) },
             width: own.moe_intermediate_size.unwrap_or(768),
             names: ExpertNames::USUAL,
+            kind: None,
             router: [false, false],
         };
         Self { base, own, sparse }

@@ -57,6 +57,7 @@ architectures![
     crate::DeepseekV2,
     crate::DeepseekV3,
     crate::Dots1,
+    crate::GptOss,
 ];
 
 #[derive(Deserialize)]

@@ -1,8 +1,8 @@
 //! An architecture with its type forgotten, so that the engine is compiled once a backend.
 
-use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters};
+use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, TransposedExpert};
 use leveret_models::registry::{self, Visitor};
-use leveret_models::{Architecture, Backend, ConfigError, DecoderLayer, Dims};
+use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims};
 
 use crate::error::Result;
 use crate::record::{self, Record};
@@ -24,7 +24,10 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
 /// The parameters of one of these experts.
 fn expert_parameters<B: Backend>(experts: &Experts, device: &B::Device) -> Vec<Parameter> {
     match experts.kind {
-        ExpertKind::Gated(_) => record::parameters::<B, _>(&gated::<B>(experts, device)),
+        ExpertKind::Gated(activation) => record::parameters::<B, _>(&gated::<B>(experts, activation, device)),
+        ExpertKind::Transposed(_) | ExpertKind::Clamped { .. } => {
+            record::parameters::<B, _>(&TransposedExpert::<B>::new(experts, device))
+        }
     }
 }
 
@@ -35,12 +38,14 @@ pub(crate) fn load_expert<B: Backend>(
     device: &B::Device,
 ) -> Result<Box<dyn Expert<B>>> {
     Ok(match experts.kind {
-        ExpertKind::Gated(_) => Box::new(record::load(gated::<B>(experts, device), record)?),
+        ExpertKind::Gated(activation) => Box::new(record::load(gated::<B>(experts, activation, device), record)?),
+        ExpertKind::Transposed(_) | ExpertKind::Clamped { .. } => {
+            Box::new(record::load(TransposedExpert::<B>::new(experts, device), record)?)
+        }
     })
 }
 
-fn gated<B: Backend>(experts: &Experts, device: &B::Device) -> GatedMlp<B> {
-    let ExpertKind::Gated(activation) = experts.kind;
+fn gated<B: Backend>(experts: &Experts, activation: Activation, device: &B::Device) -> GatedMlp<B> {
     GatedMlp::of_sizes([experts.hidden_size, experts.intermediate_size], false, activation, device)
 }
 

@@ -27,7 +27,7 @@ pub use mla::{LatentAttention, LatentConfig};
 pub use mlp::GatedMlp;
 pub use moe::{
     Choice, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part, Place, Routed,
-    Router, Routing, Scoring,
+    Router, Routing, Scoring, TransposedExpert,
 };
 pub use moe_layer::{Attend, MoeLayer};
 pub use norm::RmsNorm;

@@ -1,8 +1,8 @@
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::prelude::Tensor;
 
 use super::cache::Alive;
-use super::{AttentionInput, Heads, Input, Linear, Mask, RmsNorm, Step};
+use super::{AttentionInput, Heads, Input, Linear, Mask, RmsNorm, Step, parameter};
 use crate::Backend;
 use crate::config::DecoderConfig;
 
@@ -25,6 +25,8 @@ pub struct SelfAttentionConfig {
     pub qk_norm_eps: Option<f64>,
     /// Positions that a query sees, itself included, if not all.
     pub sliding_window: Option<usize>,
+    /// Whether each head has a score that counts in the softmax and has no value.
+    pub sinks: bool,
 }
 
 impl SelfAttentionConfig {
@@ -39,6 +41,7 @@ impl SelfAttentionConfig {
             o_bias: config.attention_bias,
             qk_norm_eps: None,
             sliding_window: None,
+            sinks: false,
         }
     }
 }
@@ -52,6 +55,7 @@ pub struct SelfAttention<B: Backend> {
     o_proj: Linear<B>,
     q_norm: Option<RmsNorm<B>>,
     k_norm: Option<RmsNorm<B>>,
+    sinks: Option<Param<Tensor<B, 1>>>,
     num_heads: usize,
     num_kv_heads: usize,
     head_dim: usize,
@@ -70,6 +74,7 @@ impl<B: Backend> SelfAttention<B> {
             o_proj: Linear::new(queries, config.hidden_size, config.o_bias, device),
             q_norm: norm(),
             k_norm: norm(),
+            sinks: config.sinks.then(|| parameter([config.num_heads], device)),
             num_heads: config.num_heads,
             num_kv_heads: config.num_kv_heads,
             head_dim: config.head_dim,
@@ -91,7 +96,8 @@ impl<B: Backend> SelfAttention<B> {
         let Alive { q, k, v, columns, dropped } = step.cache.append(heads);
         let mask = Mask::new(step.queries, step.keys, dropped, self.sliding_window);
         let scale = (self.head_dim as f64).powf(-0.5);
-        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale });
+        let sinks = self.sinks.as_ref().map(Param::val);
+        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks });
 
         let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
         B::linear_add(out, &self.o_proj, residual)

@@ -24,6 +24,15 @@ pub struct Experts {
 pub enum ExpertKind {
     /// `down(act(gate(x)) · up(x))`.
     Gated(Activation),
+    /// The same of matrices stored `[in, out]`, gate and up in one.
+    Transposed(Activation),
+    /// gpt-oss's: the same with biases, gate and up in turn, and both cut off.
+    Clamped {
+        /// What the gate is multiplied by in its sigmoid.
+        alpha: f32,
+        /// What gate and up are cut off at.
+        limit: f32,
+    },
 }
 
 /// How a checkpoint spells experts, within a layer.
@@ -80,6 +89,9 @@ impl Experts {
     /// Where a checkpoint may keep a parameter of expert `index`, in the order in which to look.
     pub fn places(&self, index: usize, parameter: &str) -> Vec<Place> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        if !matches!(self.kind, ExpertKind::Gated(_)) {
+            return vec![self.transposed_place(index, parameter)];
+        }
         let (apart, together, rows, of) = match parameter.split('.').next() {
             Some("gate_proj") => (0, 0, 0..inner, [2 * inner, hidden]),
             Some("up_proj") => (1, 0, inner..2 * inner, [2 * inner, hidden]),
@@ -88,5 +100,21 @@ impl Experts {
         let part = Part { of: vec![self.count, of[0], of[1]], index, rows };
         let own = Place { tensor: self.names.apart[apart].replace("{}", &index.to_string()), part: None };
         vec![own, Place { tensor: self.names.together[together].to_owned(), part: Some(part) }]
+    }
+
+    /// The same where matrices are stored `[in, out]` for all experts together.
+    fn transposed_place(&self, index: usize, parameter: &str) -> Place {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let [gate_up, down] = self.names.together;
+        let (name, of) = match parameter {
+            "gate_up_proj" => (gate_up, vec![hidden, 2 * inner]),
+            "gate_up_proj_bias" => (gate_up, vec![2 * inner]),
+            "down_proj" => (down, vec![inner, hidden]),
+            _ => (down, vec![hidden]),
+        };
+        let bias = if parameter.ends_with("_bias") { "_bias" } else { "" };
+        let rows = 0..of[0];
+        let of = std::iter::once(self.count).chain(of).collect();
+        Place { tensor: format!("{name}{bias}"), part: Some(Part { of, index, rows }) }
     }
 }

@@ -6,6 +6,7 @@ mod experts;
 mod routed;
 mod router;
 mod routing;
+mod transposed;
 
 pub use block::{FeedForward, Moe};
 pub use expert::Expert;
@@ -13,3 +14,4 @@ pub use experts::{ExpertKind, ExpertNames, Experts, Part, Place};
 pub use routed::{Choice, Mixture, Routed};
 pub use router::Router;
 pub use routing::{Groups, Normed, Routing, Scoring};
+pub use transposed::TransposedExpert;
