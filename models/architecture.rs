@@ -93,8 +93,6 @@ pub struct Dims {
     pub num_kv_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
-    /// Width of the part of a head that positions turn.
-    pub rotary_dim: usize,
     /// Numbers that the KV cache of a layer holds of one position.
     pub kv_len: usize,
     /// The longest sequence the model was made for, RoPE scaling included.
@@ -120,6 +118,8 @@ pub struct Names {
     pub head: &'static str,
     /// Beginnings of a layer's parameters that the checkpoint spells otherwise, each with its spelling.
     pub renamed: &'static [(&'static str, &'static str)],
+    /// Beginnings of names, behind the prefix, of tensors that no pass needs.
+    pub unused: &'static [&'static str],
 }
 
 impl Names {
@@ -139,6 +139,7 @@ impl Default for Names {
             norm: "norm",
             head: "lm_head",
             renamed: &[],
+            unused: &[],
         }
     }
 }

@@ -152,7 +152,6 @@ impl DecoderConfig {
             num_heads: self.num_attention_heads,
             num_kv_heads: self.num_kv_heads(),
             head_dim: self.head_dim(),
-            rotary_dim: self.head_dim(),
             kv_len: self.num_kv_heads().saturating_mul(2).saturating_mul(self.head_dim()),
             max_positions: self.rope().max_positions(),
             shapes_scores: false,

@@ -2,11 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, unsupported};
+use crate::config::ConfigError;
 use crate::latent_config::LatentFields;
-use crate::layers::{
-    Attend, ExpertNames, Experts, FeedForward, GatedMlp, Groups, LatentAttention, MoeLayer, Normed, Routing, Scoring,
-};
+use crate::layers::{Attend, Correction, Experts, Groups, LatentAttention, MoeLayer, Normed, Routing, Scoring};
 use crate::moe_config::{MoeConfig, Sparse, With, dense, part};
 use crate::{Backend, DecoderConfig, Dims};
 
@@ -40,7 +38,7 @@ impl Deepseek {
         // Heads have a width of their own here.
         base.head_dim = Some(own.latent.attention(&base).qk_rope_head_dim);
         base.num_key_value_heads = Some(None);
-        let shared = sparse.width * own.moe.n_shared_experts.unwrap_or(shared_experts);
+        let shared = shared_width(&sparse, own.moe.n_shared_experts.unwrap_or(shared_experts));
         Self { base, own, sparse, shared }
     }
 
@@ -48,10 +46,6 @@ impl Deepseek {
         self.base.check()?;
         self.own.latent.check(&self.base)?;
         self.own.moe.check()?;
-        if self.sparse.width.checked_mul(self.own.moe.n_shared_experts.unwrap_or(1)).is_none_or(|width| width > 1 << 30)
-        {
-            return Err(unsupported("n_shared_experts", self.shared, "fewer"));
-        }
         self.sparse.routing.check(self.sparse.count)
     }
 
@@ -67,13 +61,7 @@ impl Deepseek {
     pub(crate) fn layer<B: Backend>(&self, is_sparse: bool, device: &B::Device) -> MoeLayer<B> {
         let attention = LatentAttention::new(&self.own.latent.attention(&self.base), device);
         let mlp = match is_sparse {
-            true => {
-                let moe = self.sparse.block(&self.base, device);
-                FeedForward::Moe(match self.shared {
-                    0 => moe,
-                    shared => moe.with_shared(GatedMlp::with_width(&self.base, shared, device), None),
-                })
-            }
+            true => self.sparse.feed_forward_beside(self.shared, &self.base, device),
             false => dense(&self.base, device),
         };
         MoeLayer::with_attention(&self.base, Attend::Latent(attention), mlp, device)
@@ -104,10 +92,14 @@ pub(crate) fn v3_experts(own: &MoeConfig, defaults: &V3Defaults) -> Sparse {
         count: own.n_routed_experts.or(own.num_local_experts).unwrap_or(defaults.n_routed_experts),
         routing,
         width: own.moe_intermediate_size.unwrap_or(defaults.moe_intermediate_size),
-        names: ExpertNames::USUAL,
-        kind: None,
-        router: [false, true],
+        correction: Correction::Vector,
+        ..Sparse::default()
     }
+}
+
+/// Width inside so many experts that all tokens share, which are one MLP.
+pub(crate) fn shared_width(sparse: &Sparse, experts: usize) -> usize {
+    sparse.width.saturating_mul(experts).min(1 << 40)
 }
 
 /// What silence means to one of these families.

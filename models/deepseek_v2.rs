@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::config::unsupported;
 use crate::deepseek_config::{Deepseek, DeepseekFields};
-use crate::layers::{ExpertNames, Experts, Groups, MoeLayer, Routing};
+use crate::layers::{Experts, Groups, MoeLayer, RopeParameters, Routing};
 use crate::moe_config::{Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
 
@@ -33,9 +33,7 @@ impl From<With<DeepseekFields>> for DeepseekV2 {
             count: own.n_routed_experts.unwrap_or(64),
             routing: Routing { groups, scale: own.routed_scaling_factor.unwrap_or(1.0), ..routing },
             width: own.moe_intermediate_size.unwrap_or(1407),
-            names: ExpertNames::USUAL,
-            kind: None,
-            router: [false, false],
+            ..Sparse::default()
         };
         Self(Deepseek::new(config, sparse, 2))
     }
@@ -60,6 +58,10 @@ impl Architecture for DeepseekV2 {
 
     fn dims(&self) -> Dims {
         self.0.dims()
+    }
+
+    fn rope(&self) -> RopeParameters {
+        self.0.own.latent.rope(&self.0.base)
     }
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MoeLayer<B> {

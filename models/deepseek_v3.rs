@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::deepseek_config::{Deepseek, DeepseekFields, V3Defaults, v3_experts};
-use crate::layers::{Experts, MoeLayer};
+use crate::layers::{Experts, MoeLayer, RopeParameters};
 use crate::moe_config::With;
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
 
@@ -51,6 +51,10 @@ impl Architecture for DeepseekV3 {
         self.0.dims()
     }
 
+    fn rope(&self) -> RopeParameters {
+        self.0.own.latent.rope(&self.0.base)
+    }
+
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MoeLayer<B> {
         self.0.layer(self.0.is_sparse(index, DENSE_LAYERS), device)
     }
@@ -61,6 +65,6 @@ impl Architecture for DeepseekV3 {
 
     /// Layers that predict further tokens, behind the last.
     fn unused_layers(&self) -> usize {
-        self.0.own.moe.num_nextn_predict_layers.or(self.0.own.moe.num_mtp_layers).unwrap_or(1)
+        self.0.own.moe.predicting_layers()
     }
 }

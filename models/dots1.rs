@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::deepseek_config::{V3Defaults, v3_experts};
-use crate::layers::{Experts, FeedForward, GatedMlp, MoeLayer, Normed, SelfAttentionConfig};
+use crate::deepseek_config::{V3Defaults, shared_width, v3_experts};
+use crate::layers::{Experts, MoeLayer, Normed, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
 
@@ -36,7 +36,7 @@ impl From<With<MoeConfig>> for Dots1 {
         };
         let mut sparse = v3_experts(&own, &defaults);
         sparse.routing.normed = (own.norm_topk_prob == Some(true)).then_some(Normed::Plus(1e-20));
-        let shared = sparse.width.saturating_mul(own.n_shared_experts.unwrap_or(0));
+        let shared = shared_width(&sparse, own.n_shared_experts.unwrap_or(0));
         Self { base, own, sparse, shared }
     }
 }
@@ -73,13 +73,9 @@ impl Architecture for Dots1 {
         let base = SelfAttentionConfig::new(&self.base);
         let (sliding_window, qk_norm_eps) = (self.sliding_window(index), Some(self.base.rms_norm_eps));
         let attention = SelfAttentionConfig { sliding_window, qk_norm_eps, ..base };
-        let mlp = match (self.experts(index), self.shared) {
-            (None, _) => dense(&self.base, device),
-            (Some(_), 0) => self.sparse.feed_forward(&self.base, device),
-            (Some(_), shared) => {
-                let shared = GatedMlp::with_width(&self.base, shared, device);
-                FeedForward::Moe(self.sparse.block(&self.base, device).with_shared(shared, None))
-            }
+        let mlp = match self.experts(index) {
+            Some(_) => self.sparse.feed_forward_beside(self.shared, &self.base, device),
+            None => dense(&self.base, device),
         };
         MoeLayer::new(&self.base, &attention, mlp, device)
     }

@@ -8,9 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::config::unsupported;
-use crate::layers::{
-    ExpertKind, ExpertNames, Experts, MoeLayer, RopeParameters, Routing, Scoring, SelfAttentionConfig,
-};
+use crate::layers::{ExpertKind, Experts, MoeLayer, RopeParameters, Routing, Scoring, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names};
 
@@ -36,9 +34,9 @@ impl From<With<MoeConfig>> for GptOss {
             count: own.num_local_experts.or(own.num_experts).unwrap_or(128),
             routing: Routing { scoring: Scoring::SoftmaxOfChosen, ..routing },
             width: base.intermediate_size,
-            names: ExpertNames::USUAL,
             kind: Some(ExpertKind::Clamped { alpha, limit }),
-            router: [true, false],
+            router_bias: true,
+            ..Sparse::default()
         };
         Self { base, sparse, limit }
     }

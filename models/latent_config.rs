@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::config::{ConfigError, unsupported};
-use crate::layers::LatentConfig;
+use crate::layers::{LatentConfig, RopeParameters};
 use crate::{DecoderConfig, Dims};
 
 /// Fields that describe multi-head latent attention.
@@ -38,21 +38,21 @@ impl LatentFields {
             v_head_dim: self.v_head_dim.unwrap_or(128),
             bias: config.attention_bias,
             scale: ((rope + nope) as f64).powf(-0.5) * config.rope().score_scale(),
-            rope_interleave: self.rope_interleave.unwrap_or(true),
         }
+    }
+
+    /// The rotary position embedding of the part of a head that turns.
+    pub(crate) fn rope(&self, config: &DecoderConfig) -> RopeParameters {
+        let mut rope = config.rope();
+        rope.rotary_dim = Some(self.attention(config).qk_rope_head_dim);
+        rope.interleaved = self.rope_interleave.unwrap_or(true);
+        rope
     }
 
     /// Sizes in which one key head serves all queries, its keys being its values.
     pub(crate) fn dims(&self, config: &DecoderConfig) -> Dims {
-        let attention = self.attention(config);
-        let cached = attention.cached();
-        Dims {
-            num_kv_heads: 1,
-            head_dim: cached,
-            rotary_dim: attention.qk_rope_head_dim,
-            kv_len: cached,
-            ..config.dims()
-        }
+        let cached = self.attention(config).cached();
+        Dims { num_kv_heads: 1, head_dim: cached, kv_len: cached, ..config.dims() }
     }
 
     /// Refuses widths that are nothing.

@@ -27,8 +27,7 @@ impl From<With<MoeConfig>> for Mixtral {
             routing: Routing { normed, ..Routing::softmax(own.num_experts_per_tok.unwrap_or(2)) },
             width: base.intermediate_size,
             names: ExpertNames::MIXTRAL,
-            kind: None,
-            router: [false, false],
+            ..Sparse::default()
         };
         Self { base, sparse }
     }

@@ -4,7 +4,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 
 use crate::config::{ConfigError, unsupported};
-use crate::layers::{ExpertKind, ExpertNames, Experts, FeedForward, GatedMlp, Moe, Router, Routing};
+use crate::layers::{Correction, ExpertKind, ExpertNames, Experts, FeedForward, GatedMlp, Moe, Router, Routing};
 use crate::{Backend, DecoderConfig};
 
 /// A `config.json` read as what all families have and what some have beside it.
@@ -52,6 +52,18 @@ pub(crate) struct MoeConfig {
     pub(crate) num_nextn_predict_layers: Option<usize>,
     pub(crate) num_mtp_layers: Option<usize>,
     pub(crate) swiglu_alpha: Option<f32>,
+    pub(crate) clip_qkv: Option<f64>,
+    pub(crate) use_qk_norm: Option<bool>,
+    pub(crate) partial_rotary_factor: Option<f64>,
+    pub(crate) rotary_dim: Option<usize>,
+    pub(crate) use_bias: Option<bool>,
+    pub(crate) moe_num_experts: Option<usize>,
+    pub(crate) moe_k: Option<usize>,
+    pub(crate) moe_num_shared_experts: Option<usize>,
+    pub(crate) moe_layer_start_index: Option<usize>,
+    pub(crate) moe_layer_end_index: Option<i64>,
+    pub(crate) moe_layer_interval: Option<usize>,
+    pub(crate) moe_norm_min: Option<f32>,
     pub(crate) swiglu_limit: Option<f32>,
 }
 
@@ -60,6 +72,11 @@ impl MoeConfig {
     pub(crate) fn qwen_is_sparse(&self, index: usize) -> bool {
         let only_mlp = self.mlp_only_layers.iter().flatten().any(|layer| *layer == index);
         !only_mlp && (index + 1).is_multiple_of(self.decoder_sparse_step.unwrap_or(1).max(1))
+    }
+
+    /// Layers behind the last that predict further tokens.
+    pub(crate) fn predicting_layers(&self) -> usize {
+        self.num_nextn_predict_layers.or(self.num_mtp_layers).unwrap_or(1)
     }
 
     /// Refuses widths and steps that are nothing.
@@ -86,8 +103,24 @@ pub(crate) struct Sparse {
     pub(crate) names: ExpertNames,
     /// What an expert computes; a gated MLP of the config's own activation if it does not say.
     pub(crate) kind: Option<ExpertKind>,
-    /// Whether the router has a bias, and a correction of its scores.
-    pub(crate) router: [bool; 2],
+    /// Whether the router has a bias.
+    pub(crate) router_bias: bool,
+    /// What corrects its scores.
+    pub(crate) correction: Correction,
+}
+
+impl Default for Sparse {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            routing: Routing::softmax(0),
+            width: 0,
+            names: ExpertNames::USUAL,
+            kind: None,
+            router_bias: false,
+            correction: Correction::None,
+        }
+    }
 }
 
 impl Sparse {
@@ -104,14 +137,28 @@ impl Sparse {
 
     /// The router, its parameters not yet loaded.
     pub(crate) fn block<B: Backend>(&self, config: &DecoderConfig, device: &B::Device) -> Moe<B> {
-        let [bias, correction] = self.router;
-        let router = Router::new(config.hidden_size, self.count, bias, correction, device);
+        let shape = [self.count, config.hidden_size];
+        let router = Router::new(shape, self.router_bias, self.correction, device);
         Moe::new(router, self.routing.clone())
     }
 
     /// The same in the place of an MLP.
     pub(crate) fn feed_forward<B: Backend>(&self, config: &DecoderConfig, device: &B::Device) -> FeedForward<B> {
         FeedForward::Moe(self.block(config, device))
+    }
+
+    /// The same beside an MLP of the width `shared` that works on all tokens, if that is wider than nothing.
+    pub(crate) fn feed_forward_beside<B: Backend>(
+        &self,
+        shared: usize,
+        config: &DecoderConfig,
+        device: &B::Device,
+    ) -> FeedForward<B> {
+        let block = self.block(config, device);
+        FeedForward::Moe(match shared {
+            0 => block,
+            shared => block.with_shared(GatedMlp::with_width(config, shared, device), None),
+        })
     }
 }
 

@@ -5,9 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{
-    ExpertNames, Experts, FeedForward, GatedMlp, Linear, MoeLayer, Normed, Routing, SelfAttentionConfig,
-};
+use crate::layers::{Experts, FeedForward, GatedMlp, Linear, MoeLayer, Normed, Routing, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names};
 
@@ -33,9 +31,7 @@ impl From<With<MoeConfig>> for Qwen2Moe {
             count: own.num_experts.or(own.num_local_experts).unwrap_or(60),
             routing: Routing { normed, ..Routing::softmax(own.num_experts_per_tok.unwrap_or(4)) },
             width: own.moe_intermediate_size.unwrap_or(1408),
-            names: ExpertNames::USUAL,
-            kind: None,
-            router: [false, false],
+            ..Sparse::default()
         };
         let shared = own.shared_expert_intermediate_size.unwrap_or(5632);
         Self { base, own, sparse, shared }

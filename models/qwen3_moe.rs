@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{ExpertNames, Experts, MoeLayer, Normed, Routing, SelfAttentionConfig};
+use crate::layers::{Experts, MoeLayer, Normed, Routing, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
@@ -28,9 +28,7 @@ impl From<With<MoeConfig>> for Qwen3Moe {
             count: own.num_experts.or(own.num_local_experts).unwrap_or(128),
             routing: Routing { normed, ..Routing::softmax(own.num_experts_per_tok.unwrap_or(8)) },
             width: own.moe_intermediate_size.unwrap_or(768),
-            names: ExpertNames::USUAL,
-            kind: None,
-            router: [false, false],
+            ..Sparse::default()
         };
         Self { base, own, sparse }
     }

@@ -58,6 +58,10 @@ architectures![
     crate::DeepseekV3,
     crate::Dots1,
     crate::GptOss,
+    crate::Olmoe,
+    crate::Glm4Moe,
+    crate::MiniMaxM2,
+    crate::Ernie4_5Moe,
 ];
 
 #[derive(Deserialize)]

@@ -75,7 +75,13 @@ impl<B: Backend> KvCache<B> {
         let (values, keys) = (self.buffers.pop(), self.buffers.pop());
         let (keys, values) = keys.zip(values).expect("buffers exist once there is room");
         // In place: between passes nobody else holds the buffers.
-        let [q, keys, values] = B::append_heads(heads, keys, values, end);
+        let [q, keys, values] = match heads.rope.is_plain(heads.k.dims()[3]) {
+            true => B::append_heads(heads, keys, values, end),
+            false => {
+                let (q, k) = heads.rotated();
+                [q, B::append(keys, k, end), B::append(values, heads.v, end)]
+            }
+        };
         self.buffers = vec![keys.clone(), values.clone()];
         self.alive(q, [keys, values], &like)
     }

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 
 use super::cache::Alive;
 use super::{AttentionInput, Input, Linear, Mask, RmsNorm, Rope, Step};
-use crate::{Backend, portable};
+use crate::Backend;
 
 /// What distinguishes one multi-head latent attention from another.
 #[derive(Debug, Clone)]
@@ -27,8 +27,6 @@ pub struct LatentConfig {
     pub bias: bool,
     /// What scores are multiplied by.
     pub scale: f64,
-    /// Whether neighbouring numbers turn together, and not halves.
-    pub rope_interleave: bool,
 }
 
 impl LatentConfig {
@@ -119,7 +117,7 @@ impl<B: Backend> LatentAttention<B> {
             _ => unreachable!("queries are made in one step or in two"),
         };
         let q = q.reshape([batch, seq, num_heads, nope + qk_rope_head_dim]).swap_dims(1, 2);
-        let turned = self.turn(q.clone().narrow(3, nope, qk_rope_head_dim), rope);
+        let turned = rope.rotate(q.clone().narrow(3, nope, qk_rope_head_dim));
         Tensor::cat(vec![q.narrow(3, 0, nope).matmul(to_keys), turned], 3)
     }
 
@@ -129,21 +127,7 @@ impl<B: Backend> LatentAttention<B> {
         let [batch, seq, _] = x.dims();
         let both = self.kv_a_proj_with_mqa.forward(x);
         let latent = self.kv_a_layernorm.forward(both.clone().narrow(2, 0, rank));
-        let turned = self.turn(both.narrow(2, rank, qk_rope_head_dim).reshape([batch, 1, seq, qk_rope_head_dim]), rope);
+        let turned = rope.rotate(both.narrow(2, rank, qk_rope_head_dim).reshape([batch, 1, seq, qk_rope_head_dim]));
         Tensor::cat(vec![latent.reshape([batch, 1, seq, rank]), turned], 3)
-    }
-
-    /// Turns pairs of numbers; where neighbours are pairs, they part, which scores do not notice.
-    fn turn(&self, x: Tensor<B, 4>, rope: &Rope<B>) -> Tensor<B, 4> {
-        let x = match self.config.rope_interleave {
-            true => {
-                let [batch, heads, seq, width] = x.dims();
-                // [.., width / 2, 2] → [.., 2, width / 2]
-                let pairs = x.reshape([batch * heads, seq, width / 2, 2]).swap_dims(2, 3);
-                pairs.reshape([batch, heads, seq, width])
-            }
-            false => x,
-        };
-        portable::rotate(x, rope.cos(), rope.sin())
     }
 }

@@ -26,8 +26,8 @@ pub use mask::{Mask, PAD, Visibility};
 pub use mla::{LatentAttention, LatentConfig};
 pub use mlp::GatedMlp;
 pub use moe::{
-    Choice, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part, Place, Routed,
-    Router, Routing, Scoring, TransposedExpert,
+    Choice, Correction, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part,
+    Place, Routed, Router, Routing, Scoring, TransposedExpert,
 };
 pub use moe_layer::{Attend, MoeLayer};
 pub use norm::RmsNorm;

@@ -104,7 +104,7 @@ impl<B: Backend> Engine<B> {
         let kept = positions.min(wide(FEW)) * wide(dims.num_layers + 1);
         let hidden = positions.saturating_add(kept).saturating_mul(wide(dims.hidden_size) * wide(self.dtype().size()));
         // Every chunk has the rotations of its positions, and the positions of all columns up to its own.
-        let rotations = positions.saturating_mul(4 * wide(dims.rotary_dim));
+        let rotations = positions.saturating_mul(4 * wide(dims.head_dim));
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
         let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));

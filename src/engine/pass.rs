@@ -78,7 +78,7 @@ impl<B: Backend> Engine<B> {
         let longest = positions.longest();
         let rope = |device: &B::Device| {
             let rope = decoder.rope();
-            chunks.iter().map(|chunk| Rope::new(&rope, dims.rotary_dim, &chunk.queries, longest, device)).collect()
+            chunks.iter().map(|chunk| Rope::new(&rope, dims.head_dim, &chunk.queries, longest, device)).collect()
         };
         let count = match rows {
             Rows::Last => positions.batch(),

@@ -91,7 +91,9 @@ impl<B: Backend> Stage<B> {
         let at = |unit, tier| plan.units.contains(&unit) && tiers[unit] == tier;
         self.resident.retain(|unit, _| at(*unit, Tier::Device));
         self.kept.retain(|unit| at(unit, Tier::Host));
-        let largest = |len: fn(&Unit) -> usize| experts.iter().flatten().map(len).max().unwrap_or(0);
+        let largest = |len: fn(&Unit) -> usize| {
+            plan.units.iter().filter_map(|unit| experts.get(*unit)).flatten().map(len).max().unwrap_or(0)
+        };
         let shape = Shape {
             kept: plan.experts,
             ahead: if plan.expert_slots > 0 { plan.expert_slots } else { plan.experts },

@@ -68,6 +68,11 @@ impl Places {
         format!("{}{}.{index}.", self.prefix, outline.names.layers)
     }
 
+    /// What follows the prefix in the name of a tensor.
+    pub(crate) fn rest<'a>(&self, tensor: &'a str) -> Option<&'a str> {
+        tensor.strip_prefix(&self.prefix)
+    }
+
     /// The layer that a tensor belongs to.
     pub(crate) fn layer_of(&self, outline: &Outline, tensor: &str) -> Option<usize> {
         let rest = tensor.strip_prefix(&self.prefix)?.strip_prefix(outline.names.layers)?.strip_prefix('.')?;

@@ -12,6 +12,6 @@ pub use block::{FeedForward, Moe};
 pub use expert::Expert;
 pub use experts::{ExpertKind, ExpertNames, Experts, Part, Place};
 pub use routed::{Choice, Mixture, Routed};
-pub use router::Router;
+pub use router::{Correction, Router};
 pub use routing::{Groups, Normed, Routing, Scoring};
 pub use transposed::TransposedExpert;

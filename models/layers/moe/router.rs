@@ -11,6 +11,25 @@ pub struct Router<B: Backend> {
     weight: Param<Tensor<B, 2>>,
     bias: Option<Param<Tensor<B, 1>>>,
     e_score_correction_bias: Option<Param<Tensor<B, 1>>>,
+    moe_statics: Option<MoeStatics<B>>,
+}
+
+/// A correction as ERNIE's checkpoints have it.
+#[derive(Module, Debug)]
+struct MoeStatics<B: Backend> {
+    e_score_correction_bias: Param<Tensor<B, 2>>,
+}
+
+/// What corrects the scores of a router where experts are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Correction {
+    /// Nothing.
+    #[default]
+    None,
+    /// A number for each expert, `[experts]`.
+    Vector,
+    /// The same, `[1, experts]`.
+    Row,
 }
 
 /// What a router says, on the host.
@@ -22,12 +41,14 @@ pub(super) struct Scores {
 }
 
 impl<B: Backend> Router<B> {
-    /// A router whose parameters are not yet loaded; `correction` says whether it corrects scores for the choice.
-    pub fn new(hidden_size: usize, experts: usize, bias: bool, correction: bool, device: &B::Device) -> Self {
+    /// A router whose parameters are not yet loaded.
+    pub fn new([experts, hidden_size]: [usize; 2], bias: bool, correction: Correction, device: &B::Device) -> Self {
+        let row = || MoeStatics { e_score_correction_bias: parameter([1, experts], device) };
         Self {
             weight: parameter([experts, hidden_size], device),
             bias: bias.then(|| parameter([experts], device)),
-            e_score_correction_bias: correction.then(|| parameter([experts], device)),
+            e_score_correction_bias: (correction == Correction::Vector).then(|| parameter([experts], device)),
+            moe_statics: (correction == Correction::Row).then(row),
         }
     }
 
@@ -39,12 +60,14 @@ impl<B: Backend> Router<B> {
         if let Some(bias) = &self.bias {
             logits = logits + f32(bias);
         }
-        if let Some(correction) = &self.e_score_correction_bias {
-            logits = Tensor::cat(vec![logits, f32(correction)], 0);
+        let row = |statics: &MoeStatics<B>| statics.e_score_correction_bias.val().cast(DType::F32);
+        let correction = self.e_score_correction_bias.as_ref().map(f32).or_else(|| self.moe_statics.as_ref().map(row));
+        let corrections = if correction.is_some() { experts } else { 0 };
+        if let Some(correction) = correction {
+            logits = Tensor::cat(vec![logits, correction], 0);
         }
         let mut logits: Vec<f32> = logits.into_data().into_vec().expect("a cast tensor is f32");
-        let tokens = logits.len() - if self.e_score_correction_bias.is_some() { experts } else { 0 };
-        let correction = logits.split_off(tokens);
+        let correction = logits.split_off(logits.len() - corrections);
         Scores { logits, correction: Some(correction).filter(|correction| !correction.is_empty()) }
     }
 }
