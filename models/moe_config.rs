@@ -53,6 +53,10 @@ pub(crate) struct MoeConfig {
     pub(crate) num_mtp_layers: Option<usize>,
     pub(crate) swiglu_alpha: Option<f32>,
     pub(crate) clip_qkv: Option<f64>,
+    pub(crate) embedding_multiplier: Option<f64>,
+    pub(crate) attention_multiplier: Option<f64>,
+    pub(crate) residual_multiplier: Option<f64>,
+    pub(crate) logits_scaling: Option<f64>,
     pub(crate) use_qk_norm: Option<bool>,
     pub(crate) partial_rotary_factor: Option<f64>,
     pub(crate) rotary_dim: Option<usize>,
@@ -79,15 +83,18 @@ impl MoeConfig {
         self.num_nextn_predict_layers.or(self.num_mtp_layers).unwrap_or(1)
     }
 
-    /// Refuses widths and steps that are nothing.
+    /// Refuses widths and steps that are nothing or too much.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let positive = [
             ("moe_intermediate_size", self.moe_intermediate_size),
             ("shared_expert_intermediate_size", self.shared_expert_intermediate_size),
             ("decoder_sparse_step", self.decoder_sparse_step),
         ];
-        match positive.into_iter().find_map(|(field, value)| Some((field, value?)).filter(|(_, value)| *value == 0)) {
-            Some((field, value)) => Err(unsupported(field, value, "a positive number")),
+        let wrong = |(field, value): (_, Option<usize>)| {
+            Some((field, value?)).filter(|(_, value)| *value == 0 || *value > i32::MAX as usize)
+        };
+        match positive.into_iter().find_map(wrong) {
+            Some((field, value)) => Err(unsupported(field, value, format!("a positive number up to {}", i32::MAX))),
             None => Ok(()),
         }
     }

@@ -62,6 +62,7 @@ architectures![
     crate::Glm4Moe,
     crate::MiniMaxM2,
     crate::Ernie4_5Moe,
+    crate::GraniteMoe,
 ];
 
 #[derive(Deserialize)]
@@ -85,8 +86,14 @@ fn text_model(config: &str) -> Result<(String, String), ConfigError> {
 
 fn parse<T: DeserializeOwned>(config: &str) -> Result<T, ConfigError> {
     let mut json = serde_json::Deserializer::from_str(config);
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| ConfigError::Field { field: error.path().to_string(), reason: error.inner().to_string() })
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (field, reason) = (error.path().to_string(), error.inner().to_string());
+        // Where a config is read in parts, the reason names the field.
+        match reason.strip_prefix('`').and_then(|reason| reason.split_once("`: ")) {
+            Some((field, reason)) => ConfigError::Field { field: field.to_owned(), reason: reason.to_owned() },
+            None => ConfigError::Field { field, reason },
+        }
+    })
 }
 
 fn supported() -> impl Iterator<Item = &'static str> {

@@ -105,3 +105,39 @@ fn a_missing_expert_is_named() {
     let error = Model::<Flex>::from_pretrained(dir.path()).unwrap_err().to_string();
     assert!(error.contains("`num_experts_per_tok` is 6, expected a positive number up to the number of experts, 5"));
 }
+
+/// Configs of experts that nobody can compute are refused, and the field is named.
+#[rstest]
+#[case("mixtral", "num_local_experts", "0", "`num_experts` is 0")]
+#[case("mixtral", "num_experts_per_tok", "0", "`num_experts_per_tok` is 0")]
+#[case("mixtral", "num_local_experts", "99999999", "`num_experts` is 99999999")]
+#[case("mixtral", "num_local_experts", "-1", "`num_local_experts`: invalid value: integer `-1`")]
+#[case("mixtral", "hidden_size", "\"wide\"", "`hidden_size`: invalid type: string \"wide\"")]
+#[case("qwen3_moe", "moe_intermediate_size", "0", "`moe_intermediate_size` is 0")]
+#[case("qwen3_moe", "moe_intermediate_size", "18446744073709551615", "`moe_intermediate_size` is 18446744073709551615")]
+#[case("qwen3_moe", "decoder_sparse_step", "0", "`decoder_sparse_step` is 0")]
+#[case("qwen3_moe", "mlp_only_layers", "\"all\"", "`mlp_only_layers`: invalid type")]
+#[case("deepseek_v3", "n_group", "4", "`n_group` is 4")]
+#[case("deepseek_v3", "n_group", "0", "`n_group` is 0")]
+#[case("deepseek_v3", "topk_group", "1", "`topk_group` is 1")]
+#[case("deepseek_v3", "topk_group", "9", "`topk_group` is 9")]
+#[case("deepseek_v3", "kv_lora_rank", "0", "`kv_lora_rank` is 0")]
+#[case("deepseek_v3", "kv_lora_rank", "18446744073709551615", "`kv_lora_rank` is 18446744073709551615")]
+#[case("deepseek_v3", "qk_rope_head_dim", "7", "`head_dim` is 7")]
+#[case("deepseek_v3", "n_shared_experts", "18446744073709551615", "shape")]
+#[case("deepseek_v3", "first_k_dense_replace", "18446744073709551615", "tensor")]
+#[case("deepseek_v2", "topk_method", "\"best\"", "`topk_method` is best")]
+#[case("gpt_oss", "swiglu_limit", "0.0", "`swiglu_limit` is 0")]
+#[case("gpt_oss", "intermediate_size", "25", "shape")]
+#[case("glm4_moe", "partial_rotary_factor", "0.1", "`partial_rotary_factor` is for 1 numbers")]
+#[case("ernie4_5_moe", "moe_layer_interval", "0", "`moe_layer_interval` is 0")]
+#[case("granitemoe", "logits_scaling", "0.0", "`logits_scaling` is 0")]
+fn bad_configs_are_refused(#[case] name: &str, #[case] field: &str, #[case] value: &str, #[case] want: &str) {
+    let dir = crate::support::copy_of(&fixture(name));
+    let path = dir.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config[field] = serde_json::from_str(value).unwrap();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let error = Model::<Flex>::from_pretrained(dir.path()).unwrap_err().to_string();
+    assert!(error.contains(want), "{error}");
+}

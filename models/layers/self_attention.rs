@@ -27,6 +27,8 @@ pub struct SelfAttentionConfig {
     pub whole_qk_norm_eps: Option<f64>,
     /// Positions that a query sees, itself included, if not all.
     pub sliding_window: Option<usize>,
+    /// What scores are multiplied by.
+    pub scale: f64,
     /// Whether each head has a score that counts in the softmax and has no value.
     pub sinks: bool,
 }
@@ -44,6 +46,7 @@ impl SelfAttentionConfig {
             qk_norm_eps: None,
             whole_qk_norm_eps: None,
             sliding_window: None,
+            scale: (config.head_dim() as f64).powf(-0.5),
             sinks: false,
         }
     }
@@ -65,6 +68,7 @@ pub struct SelfAttention<B: Backend> {
     num_kv_heads: usize,
     head_dim: usize,
     sliding_window: Option<usize>,
+    scale: f64,
 }
 
 impl<B: Backend> SelfAttention<B> {
@@ -89,6 +93,7 @@ impl<B: Backend> SelfAttention<B> {
             num_kv_heads: config.num_kv_heads,
             head_dim: config.head_dim,
             sliding_window: config.sliding_window,
+            scale: config.scale,
         }
     }
 
@@ -111,7 +116,7 @@ impl<B: Backend> SelfAttention<B> {
 
         let Alive { q, k, v, columns, dropped } = step.cache.append(heads);
         let mask = Mask::new(step.queries, step.keys, dropped, self.sliding_window);
-        let scale = (self.head_dim as f64).powf(-0.5);
+        let scale = self.scale;
         let sinks = self.sinks.as_ref().map(Param::val);
         let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks });
 
