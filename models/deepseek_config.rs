@@ -87,6 +87,7 @@ pub(crate) fn v3_experts(own: &MoeConfig, defaults: &V3Defaults) -> Sparse {
         groups: Some(groups),
         normed,
         scale: own.routed_scaling_factor.unwrap_or(defaults.routed_scaling_factor),
+        weighs_input: false,
     };
     Sparse {
         count: own.n_routed_experts.or(own.num_local_experts).unwrap_or(defaults.n_routed_experts),

@@ -63,6 +63,7 @@ architectures![
     crate::MiniMaxM2,
     crate::Ernie4_5Moe,
     crate::GraniteMoe,
+    crate::Llama4,
 ];
 
 #[derive(Deserialize)]

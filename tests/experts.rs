@@ -141,3 +141,47 @@ fn bad_configs_are_refused(#[case] name: &str, #[case] field: &str, #[case] valu
     let error = Model::<Flex>::from_pretrained(dir.path()).unwrap_err().to_string();
     assert!(error.contains(want), "{error}");
 }
+
+/// A prompt that is worked off in chunks brings each expert once for all of them.
+#[test]
+fn a_long_prompt_brings_each_expert_once() {
+    let prompt: Vec<u32> = (0..200).map(|i| i * 13 % 127).collect();
+    let mut whole = model(&fixture("mixtral"), Budget::Free, Transfer::Async);
+    assert_eq!(whole.plan(1, prompt.len(), 0).unwrap().chunk, prompt.len());
+    let mut chunked = model(&fixture("mixtral"), Budget::Min, Transfer::Async);
+    assert!(chunked.plan(1, prompt.len(), 0).unwrap().chunk <= 32);
+    let [want, got] = [&mut whole, &mut chunked].map(|model| model.logits(&prompt, &[]).unwrap().concat());
+    let difference = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference <= 5e-5, "{difference}");
+    let (_, stats) = chunked.generate(prompt, &greedy(1)).unwrap();
+    assert!(stats.prefill.experts <= 10 && stats.prefill.experts_read == stats.prefill.experts, "{stats:?}");
+}
+
+/// Padding chooses nobody: a batch brings what its tokens chose.
+#[test]
+fn padding_brings_no_experts() {
+    let mut model = model(&fixture("qwen3_moe_fused"), Budget::Min, Transfer::Async);
+    let (_, stats) = model.generate_batch([vec![5u32], (1..30).collect()], &greedy(3)).unwrap();
+    let alone = model.generate((1..30).collect::<Vec<u32>>(), &greedy(3)).unwrap().1;
+    assert!(stats.prefill.experts <= alone.prefill.experts + 1, "{stats:?}");
+}
+
+/// Latent attention keeps kv_lora_rank + qk_rope_head_dim numbers of a position, in each of three layers.
+#[test]
+fn latent_caches_are_as_small_as_planned() {
+    let plan = model(&fixture("deepseek_v3"), Budget::Free, Transfer::Async).plan(1, 9, 7).unwrap();
+    assert_eq!(plan.devices[0].kv_cache, 3 * 16 * (16 + 8) * 4);
+}
+
+/// A file that becomes shorter while experts stream from it is an error, and not a wait.
+#[test]
+fn a_shortened_file_ends_the_generation() {
+    let dir = crate::support::copy_of(&fixture("mixtral"));
+    let mut model = model(dir.path(), Budget::Min, Transfer::Async);
+    model.generate(PROMPT.to_vec(), &greedy(2)).unwrap();
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = model.generate(PROMPT.to_vec(), &greedy(2)).unwrap_err().to_string();
+    assert!(error.contains("changed or became shorter"), "{error}");
+}

@@ -86,6 +86,17 @@ impl<B: Backend> KvCache<B> {
         self.alive(q, [keys, values], &like)
     }
 
+    /// The same of heads that are normed and rotated already.
+    pub fn append_ready(&mut self, q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Alive<B> {
+        let like = [k.clone(), v.clone()];
+        let end = self.make_room(&like);
+        let (values, keys) = (self.buffers.pop(), self.buffers.pop());
+        let (keys, values) = keys.zip(values).expect("buffers exist once there is room");
+        let (keys, values) = (B::append(keys, k, end), B::append(values, v, end));
+        self.buffers = vec![keys.clone(), values.clone()];
+        self.alive(q, [keys, values], &like)
+    }
+
     /// Appends columns that are keys and values at once, `[batch, 1, seq, width]`; the queries pass through.
     pub fn append_shared(&mut self, q: Tensor<B, 4>, columns: Tensor<B, 4>) -> Alive<B> {
         let like = [columns.clone()];

@@ -42,7 +42,7 @@ impl<B: Backend> Moe<B> {
             let chosen = self.routing.choose(logits, scores.correction.as_deref());
             chosen.into_iter().map(move |(expert, weight)| Choice { token, expert, weight })
         });
-        step.routed = Some(Routed { x: tokens, choices: choices.collect() });
+        step.routed = Some(Routed { x: tokens, choices: choices.collect(), weighs_input: self.routing.weighs_input });
         match (&self.shared_experts, &self.shared_expert_gate) {
             (None, _) => residual,
             (Some(shared), None) => shared.forward(x.into(), residual),

@@ -13,6 +13,8 @@ pub struct Routed<B: Backend> {
     pub x: Tensor<B, 2>,
     /// Who works on what, token by token.
     pub choices: Vec<Choice>,
+    /// Whether what experts are given is weighed, and not what they make of it.
+    pub weighs_input: bool,
 }
 
 /// One expert's part in one token.
@@ -64,7 +66,13 @@ impl<B: Backend> Mixture<B> {
         let x = rows.clone().map_or(x.clone(), |rows| x.select(0, rows));
         let weights: Vec<f32> = chose.iter().map(|choice| choice.weight).collect();
         let weights = Tensor::<B, 2>::from_data(TensorData::new(weights, [count, 1]), (&device, DType::F32));
-        let y = expert.forward(x.unsqueeze()).cast(DType::F32).reshape([count, hidden]) * weights;
+        let y = match self.routed.weighs_input {
+            true => {
+                let x = (x.clone().cast(DType::F32) * weights).cast(x.dtype());
+                expert.forward(x.unsqueeze()).cast(DType::F32).reshape([count, hidden])
+            }
+            false => expert.forward(x.unsqueeze()).cast(DType::F32).reshape([count, hidden]) * weights,
+        };
         self.sum = Some(match (self.sum.take(), rows) {
             (None, None) => y,
             (Some(sum), None) => sum + y,

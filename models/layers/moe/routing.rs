@@ -13,6 +13,8 @@ pub struct Routing {
     pub normed: Option<Normed>,
     /// What weights are multiplied by in the end.
     pub scale: f32,
+    /// Whether what experts are given is weighed, and not what they make of it.
+    pub weighs_input: bool,
 }
 
 /// What becomes of the router's numbers.
@@ -54,7 +56,7 @@ pub struct Groups {
 impl Routing {
     /// The best `top_k` by a softmax over all, their weights as they are.
     pub fn softmax(top_k: usize) -> Self {
-        Self { top_k, scoring: Scoring::Softmax, groups: None, normed: None, scale: 1.0 }
+        Self { top_k, scoring: Scoring::Softmax, groups: None, normed: None, scale: 1.0, weighs_input: false }
     }
 
     /// Refuses what cannot be chosen among `experts`.
