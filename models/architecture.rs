@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Backend;
 use crate::config::{ConfigError, DecoderConfig};
-use crate::layers::{Head, RopeParameters, Step};
+use crate::layers::{Experts, Head, RopeParameters, Step};
 
 /// A decoder-only language model, described one layer at a time.
 ///
@@ -52,6 +52,17 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         self.config().head(rows, norm, device)
     }
 
+    /// The experts that tokens choose among in layer `index`, if it has some; each is a unit of its own.
+    fn experts(&self, index: usize) -> Option<Experts> {
+        let _ = index;
+        None
+    }
+
+    /// Layers that a checkpoint may have behind the last and that no pass needs.
+    fn unused_layers(&self) -> usize {
+        0
+    }
+
     /// Where the checkpoint keeps the parts of the model.
     fn names(&self) -> Names {
         Names::default()
@@ -60,7 +71,8 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
 
 /// One layer of a decoder: hidden states in, hidden states out.
 pub trait DecoderLayer<B: Backend>: Send {
-    /// Runs the layer over `x: [batch, seq, hidden_size]` and appends to its KV cache.
+    /// Runs the layer over `x: [batch, seq, hidden_size]` and appends to its KV cache; what experts are to add to the
+    /// result it leaves in the step.
     fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3>;
 }
 
@@ -81,8 +93,12 @@ pub struct Dims {
     pub num_kv_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
+    /// Numbers that the KV cache of a layer holds of one position.
+    pub kv_len: usize,
     /// The longest sequence the model was made for, RoPE scaling included.
     pub max_positions: usize,
+    /// Whether attention does more to scores than scale and mask them.
+    pub shapes_scores: bool,
 }
 
 /// The checkpoint's names of a model's parts, as the model with a head saves them.
@@ -100,10 +116,30 @@ pub struct Names {
     pub norm: &'static str,
     /// The head; never prefixed.
     pub head: &'static str,
+    /// Beginnings of a layer's parameters that the checkpoint spells otherwise, each with its spelling.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// Beginnings of names, behind the prefix, of tensors that no pass needs.
+    pub unused: &'static [&'static str],
+}
+
+impl Names {
+    /// How the checkpoint spells a parameter of a layer.
+    pub fn of_layer(&self, parameter: &str) -> String {
+        let spelled = |(ours, theirs): &(&str, &str)| Some(format!("{theirs}{}", parameter.strip_prefix(ours)?));
+        self.renamed.iter().find_map(spelled).unwrap_or_else(|| parameter.to_owned())
+    }
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { prefix: "model.", embedding: "embed_tokens.weight", layers: "layers", norm: "norm", head: "lm_head" }
+        Self {
+            prefix: "model.",
+            embedding: "embed_tokens.weight",
+            layers: "layers",
+            norm: "norm",
+            head: "lm_head",
+            renamed: &[],
+            unused: &[],
+        }
     }
 }

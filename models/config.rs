@@ -136,6 +136,12 @@ impl DecoderConfig {
         rope
     }
 
+    /// Whether the config says how positions turn, beside `rope_theta`.
+    pub(crate) fn has_rope(&self) -> bool {
+        let given = [&self.rope_scaling, &self.rope_parameters];
+        given.into_iter().flatten().any(|rope| !rope.is_empty())
+    }
+
     /// Sizes that the engine needs.
     pub fn dims(&self) -> Dims {
         Dims {
@@ -146,7 +152,9 @@ impl DecoderConfig {
             num_heads: self.num_attention_heads,
             num_kv_heads: self.num_kv_heads(),
             head_dim: self.head_dim(),
+            kv_len: self.num_kv_heads().saturating_mul(2).saturating_mul(self.head_dim()),
             max_positions: self.rope().max_positions(),
+            shapes_scores: false,
         }
     }
 

@@ -46,7 +46,25 @@ macro_rules! architectures {
     };
 }
 
-architectures![crate::Llama, crate::Mistral, crate::Qwen2, crate::Qwen3];
+architectures![
+    crate::Llama,
+    crate::Mistral,
+    crate::Mixtral,
+    crate::Qwen2,
+    crate::Qwen2Moe,
+    crate::Qwen3,
+    crate::Qwen3Moe,
+    crate::DeepseekV2,
+    crate::DeepseekV3,
+    crate::Dots1,
+    crate::GptOss,
+    crate::Olmoe,
+    crate::Glm4Moe,
+    crate::MiniMaxM2,
+    crate::Ernie4_5Moe,
+    crate::GraniteMoe,
+    crate::Llama4,
+];
 
 #[derive(Deserialize)]
 struct Kind {
@@ -69,8 +87,14 @@ fn text_model(config: &str) -> Result<(String, String), ConfigError> {
 
 fn parse<T: DeserializeOwned>(config: &str) -> Result<T, ConfigError> {
     let mut json = serde_json::Deserializer::from_str(config);
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| ConfigError::Field { field: error.path().to_string(), reason: error.inner().to_string() })
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (field, reason) = (error.path().to_string(), error.inner().to_string());
+        // Where a config is read in parts, the reason names the field.
+        match reason.strip_prefix('`').and_then(|reason| reason.split_once("`: ")) {
+            Some((field, reason)) => ConfigError::Field { field: field.to_owned(), reason: reason.to_owned() },
+            None => ConfigError::Field { field, reason },
+        }
+    })
 }
 
 fn supported() -> impl Iterator<Item = &'static str> {

@@ -1,12 +1,12 @@
 //! An architecture with its type forgotten, so that the engine is compiled once a backend.
 
-use leveret_models::layers::{Head, RopeParameters};
+use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, TransposedExpert};
 use leveret_models::registry::{self, Visitor};
-use leveret_models::{Architecture, Backend, ConfigError, DecoderLayer, Dims};
+use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims};
 
 use crate::error::Result;
 use crate::record::{self, Record};
-use crate::unit::Outline;
+use crate::unit::{Outline, Parameter};
 
 /// What the engine asks of an architecture.
 pub(crate) trait Decoder<B: Backend>: Send + Sync {
@@ -17,6 +17,36 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
     fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
     fn load_head(&self, rows: usize, norm: bool, record: &Record<B>, device: &B::Device) -> Result<Head<B>>;
+    /// The experts of a layer, if it has some.
+    fn experts(&self, layer: usize) -> Option<Experts>;
+}
+
+/// The parameters of one of these experts.
+fn expert_parameters<B: Backend>(experts: &Experts, device: &B::Device) -> Vec<Parameter> {
+    match experts.kind {
+        ExpertKind::Gated(activation) => record::parameters::<B, _>(&gated::<B>(experts, activation, device)),
+        ExpertKind::Transposed(_) | ExpertKind::Clamped { .. } => {
+            record::parameters::<B, _>(&TransposedExpert::<B>::new(experts, device))
+        }
+    }
+}
+
+/// One of these experts, from a record.
+pub(crate) fn load_expert<B: Backend>(
+    experts: &Experts,
+    record: &Record<B>,
+    device: &B::Device,
+) -> Result<Box<dyn Expert<B>>> {
+    Ok(match experts.kind {
+        ExpertKind::Gated(activation) => Box::new(record::load(gated::<B>(experts, activation, device), record)?),
+        ExpertKind::Transposed(_) | ExpertKind::Clamped { .. } => {
+            Box::new(record::load(TransposedExpert::<B>::new(experts, device), record)?)
+        }
+    })
+}
+
+fn gated<B: Backend>(experts: &Experts, activation: Activation, device: &B::Device) -> GatedMlp<B> {
+    GatedMlp::of_sizes([experts.hidden_size, experts.intermediate_size], false, activation, device)
 }
 
 /// The architecture that a `config.json` names.
@@ -50,7 +80,16 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
             names: self.names(),
             embedding: [dims.vocab_size, dims.hidden_size],
             layers: (0..dims.num_layers).map(|i| record::parameters::<B, _>(&self.layer::<B>(i, device))).collect(),
+            experts: (0..dims.num_layers)
+                .map(|i| {
+                    Architecture::experts(self, i).map(|experts| {
+                        let parameters = expert_parameters::<B>(&experts, device);
+                        (experts, parameters)
+                    })
+                })
+                .collect(),
             head: record::parameters::<B, _>(&self.head::<B>(dims.vocab_size, true, device)),
+            unused_layers: self.unused_layers(),
             tied: tied.unwrap_or(A::TIED_BY_DEFAULT),
         }
     }
@@ -61,5 +100,9 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
 
     fn load_head(&self, rows: usize, norm: bool, record: &Record<B>, device: &B::Device) -> Result<Head<B>> {
         record::load(self.head::<B>(rows, norm, device), record)
+    }
+
+    fn experts(&self, layer: usize) -> Option<Experts> {
+        Architecture::experts(self, layer)
     }
 }

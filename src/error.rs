@@ -138,6 +138,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Least {
     /// The slot of the largest unit.
     pub slot: u64,
+    /// The slot of the largest expert, where there are some.
+    pub expert: u64,
     /// Keys and values.
     pub kv_cache: u64,
     /// Hidden states and what layers make of them.
@@ -147,12 +149,13 @@ pub struct Least {
 impl Least {
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.slot.saturating_add(self.kv_cache).saturating_add(self.activations)
+        self.slot.saturating_add(self.expert).saturating_add(self.kv_cache).saturating_add(self.activations)
     }
 
     fn explanation(&self) -> String {
+        let expert = if self.expert > 0 { format!(", an expert {}", human(self.expert)) } else { String::new() };
         format!(
-            "the least is {} (largest unit {}, KV cache {}, activations {}); raise it (--ram, on a GPU --vram), or shorten \
+            "the least is {} (largest unit {}{expert}, KV cache {}, activations {}); raise it (--ram, on a GPU --vram), or shorten \
              the prompt or max_tokens",
             human(self.total()),
             human(self.slot),

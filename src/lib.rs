@@ -9,6 +9,7 @@ mod decoder;
 mod doctor;
 mod engine;
 mod error;
+mod experts;
 mod generate;
 mod generation_config;
 mod io;
@@ -43,7 +44,9 @@ pub use memory::{Budget, peak_memory};
 pub use model::{Builder, Model};
 pub use options::GenerateOptions;
 pub use pack::{Pack, PackProgress, PackReport};
-pub use plan::{Bottleneck, DeviceBudget, DevicePlan, DeviceRates, Plan, Prediction, Rates, Tier, UnitSize};
+pub use plan::{
+    Bottleneck, DeviceBudget, DevicePlan, DeviceRates, ExpertSizes, Plan, Prediction, Rates, Tier, UnitSize,
+};
 pub use prompt::Prompt;
 pub use run_dtype::RunDtype;
 pub use sampler::Sampling;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::DType;
-use leveret_models::layers::{Attention, attention};
+use leveret_models::layers::{Attention, Experts, attention};
 use leveret_models::weight::Format;
 use leveret_models::{Backend, Dims};
 use serde_json::Value;
@@ -230,6 +230,11 @@ impl<B: Backend> Model<B> {
     /// The names of the units, in the order of a plan.
     pub fn units(&self) -> Vec<String> {
         self.engine.units().iter().map(|unit| unit.kind.to_string()).collect()
+    }
+
+    /// Layer by layer, the experts that its tokens choose among, if it has some.
+    pub fn experts(&self) -> Vec<Option<Experts>> {
+        (0..self.dims().num_layers).map(|layer| self.engine.decoder().experts(layer)).collect()
     }
 
     /// Bytes of all tensors of the checkpoint.

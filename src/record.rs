@@ -85,12 +85,12 @@ const LINEAR: &str = "Struct:Linear";
 
 impl<B: Backend> ModuleVisitor<B> for Outliner {
     fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push(name.to_owned());
+        enter(&mut self.path, name, container);
         self.containers.push(container.to_owned());
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        exit(&mut self.path, container);
         self.containers.pop();
     }
 
@@ -101,6 +101,22 @@ impl<B: Backend> ModuleVisitor<B> for Outliner {
     }
 }
 
+/// Goes on to a field; the variants of an enum have no name in a checkpoint.
+fn enter(path: &mut Vec<String>, name: &str, container: &str) {
+    if !container.starts_with(VARIANT) {
+        path.push(name.to_owned());
+    }
+}
+
+fn exit(path: &mut Vec<String>, container: &str) {
+    if !container.starts_with(VARIANT) {
+        path.pop();
+    }
+}
+
+/// What the container of a variant begins with.
+const VARIANT: &str = "Enum:";
+
 struct Loader<'a, B: Backend> {
     record: &'a Record<'a, B>,
     path: Vec<String>,
@@ -108,12 +124,12 @@ struct Loader<'a, B: Backend> {
 }
 
 impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        enter(&mut self.path, name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        exit(&mut self.path, container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {

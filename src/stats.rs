@@ -35,6 +35,12 @@ pub struct PassStats {
     pub upload_seconds: f64,
     /// Bytes of weights copied there.
     pub upload_bytes: u64,
+    /// Experts that were computed with, each counted once a layer and pass.
+    pub experts: usize,
+    /// Those of them that were where they are computed with.
+    pub experts_resident: usize,
+    /// Those of them that had to be read from files.
+    pub experts_read: usize,
 }
 
 impl PassStats {
@@ -79,6 +85,9 @@ impl AddAssign for PassStats {
         self.read_bytes += other.read_bytes;
         self.upload_seconds += other.upload_seconds;
         self.upload_bytes += other.upload_bytes;
+        self.experts += other.experts;
+        self.experts_resident += other.experts_resident;
+        self.experts_read += other.experts_read;
     }
 }
 

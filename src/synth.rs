@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::error::{AtPath, Error, Result};
 use crate::run_dtype::RunDtype;
 
-/// The shape of a Llama to make up.
+/// The shape of a Llama, or with experts of a Mixtral, to make up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of config.json")]
 pub struct Synth {
@@ -25,11 +25,14 @@ pub struct Synth {
     pub num_key_value_heads: usize,
     pub vocab_size: usize,
     pub tie_word_embeddings: bool,
+    /// Experts in the place of every MLP; none for a Llama.
+    pub num_local_experts: usize,
+    pub num_experts_per_tok: usize,
     pub dtype: RunDtype,
 }
 
 impl Synth {
-    /// The shapes of a well-known model: `llama-3.2-1b`, `llama-3.1-8b` or `llama-3.1-70b`.
+    /// The shapes of a well-known model: `llama-3.2-1b`, `llama-3.1-8b`, `llama-3.1-70b` or `mixtral-8x7b`.
     pub fn preset(name: &str) -> Result<Self> {
         let llama3 = |hidden_size, intermediate_size, num_hidden_layers, num_attention_heads| Self {
             hidden_size,
@@ -39,16 +42,24 @@ impl Synth {
             num_key_value_heads: 8,
             vocab_size: 128_256,
             tie_word_embeddings: false,
+            num_local_experts: 0,
+            num_experts_per_tok: 0,
             dtype: RunDtype::Bfloat16,
         };
         match name {
             "llama-3.2-1b" => Ok(Self { tie_word_embeddings: true, ..llama3(2048, 8192, 16, 32) }),
             "llama-3.1-8b" => Ok(llama3(4096, 14_336, 32, 32)),
             "llama-3.1-70b" => Ok(llama3(8192, 28_672, 80, 64)),
+            "mixtral-8x7b" => Ok(Self {
+                vocab_size: 32_000,
+                num_local_experts: 8,
+                num_experts_per_tok: 2,
+                ..llama3(4096, 14_336, 32, 32)
+            }),
             other => Err(Error::Name {
                 what: "preset",
                 found: other.to_owned(),
-                expected: "llama-3.2-1b, llama-3.1-8b or llama-3.1-70b".to_owned(),
+                expected: "llama-3.2-1b, llama-3.1-8b, llama-3.1-70b or mixtral-8x7b".to_owned(),
             }),
         }
     }
@@ -63,6 +74,9 @@ impl Synth {
         if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) || !self.hidden_size.is_multiple_of(heads) {
             return unusable("heads divide the hidden size, and key heads the heads");
         }
+        if self.num_local_experts > 1 << 12 || self.num_experts_per_tok > self.num_local_experts {
+            return unusable("a layer has up to 4096 experts, and a token chooses among them");
+        }
         if dir.join("config.json").exists() {
             return unusable("there is a checkpoint already; choose another directory");
         }
@@ -73,7 +87,7 @@ impl Synth {
         shards.par_iter().enumerate().try_for_each(|(index, tensors)| {
             let path = dir.join(name(index));
             let view = |(i, (tensor, shape)): (usize, &(String, Vec<usize>))| {
-                let seed = seed ^ ((index << 8 | i) as u64);
+                let seed = seed ^ ((index << 16 | i) as u64);
                 (tensor.clone(), Random { dtype: self.dtype, shape: shape.clone(), seed })
             };
             let views: Vec<_> = tensors.iter().enumerate().map(view).collect();
@@ -93,7 +107,7 @@ impl Synth {
     }
 
     fn config(&self) -> serde_json::Value {
-        json!({
+        let mut config = json!({
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
             "hidden_size": self.hidden_size,
@@ -112,7 +126,14 @@ impl Synth {
                 RunDtype::Bfloat16 => "bfloat16",
                 RunDtype::Float32 | RunDtype::Auto => "float32",
             },
-        })
+        });
+        if self.num_local_experts > 0 {
+            config["architectures"] = json!(["MixtralForCausalLM"]);
+            config["model_type"] = json!("mixtral");
+            config["num_local_experts"] = json!(self.num_local_experts);
+            config["num_experts_per_tok"] = json!(self.num_experts_per_tok);
+        }
+        config
     }
 
     fn outer(&self) -> Vec<(String, Vec<usize>)> {
@@ -129,17 +150,26 @@ impl Synth {
     fn layer(&self, index: usize) -> Vec<(String, Vec<usize>)> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let keys = hidden / self.num_attention_heads * self.num_key_value_heads;
-        let tensors = [
-            ("input_layernorm", vec![hidden]),
-            ("post_attention_layernorm", vec![hidden]),
-            ("self_attn.q_proj", vec![hidden, hidden]),
-            ("self_attn.k_proj", vec![keys, hidden]),
-            ("self_attn.v_proj", vec![keys, hidden]),
-            ("self_attn.o_proj", vec![hidden, hidden]),
-            ("mlp.gate_proj", vec![inner, hidden]),
-            ("mlp.up_proj", vec![inner, hidden]),
-            ("mlp.down_proj", vec![hidden, inner]),
+        let mut tensors = vec![
+            ("input_layernorm".to_owned(), vec![hidden]),
+            ("post_attention_layernorm".to_owned(), vec![hidden]),
+            ("self_attn.q_proj".to_owned(), vec![hidden, hidden]),
+            ("self_attn.k_proj".to_owned(), vec![keys, hidden]),
+            ("self_attn.v_proj".to_owned(), vec![keys, hidden]),
+            ("self_attn.o_proj".to_owned(), vec![hidden, hidden]),
         ];
+        let mlp = |prefix: String, names: [&str; 3]| {
+            let shapes = [vec![inner, hidden], vec![inner, hidden], vec![hidden, inner]];
+            names.map(|name| format!("{prefix}.{name}")).into_iter().zip(shapes)
+        };
+        match self.num_local_experts {
+            0 => tensors.extend(mlp("mlp".to_owned(), ["gate_proj", "up_proj", "down_proj"])),
+            experts => {
+                tensors.push(("block_sparse_moe.gate".to_owned(), vec![experts, hidden]));
+                let expert = |expert| mlp(format!("block_sparse_moe.experts.{expert}"), ["w1", "w3", "w2"]);
+                tensors.extend((0..experts).flat_map(expert));
+            }
+        }
         tensors.into_iter().map(|(name, shape)| (format!("model.layers.{index}.{name}.weight"), shape)).collect()
     }
 }

@@ -6,7 +6,9 @@ use rstest::rstest;
 use crate::support::{demo, fixture, greedy, load};
 
 #[rstest]
-fn batch_equals_single(#[values("llama", "mistral", "qwen2_sliding", "qwen3")] name: &str) {
+fn batch_equals_single(
+    #[values("llama", "mistral", "qwen2_sliding", "qwen3", "mixtral", "deepseek_v3", "gpt_oss")] name: &str,
+) {
     let mut model = load(&fixture(name));
     let prompts: Vec<Vec<u32>> = vec![vec![5], (1..30).collect(), vec![9, 8, 7], (40..57).collect()];
     let (batch, _) = model.generate_batch(prompts.clone(), &greedy(12)).unwrap();

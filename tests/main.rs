@@ -7,6 +7,7 @@ mod chat;
 mod cli;
 mod doctor;
 mod examples;
+mod experts;
 mod generation;
 mod kv_cache;
 mod measure;

@@ -210,10 +210,18 @@ fn attention_of<B: Backend>(
     let (columns, scale) = (start..start + keys, (head_dim as f64).powf(-0.5));
     let want = {
         let (q, k, v, columns) = (q.clone().swap_dims(1, 2), k.clone(), v.clone(), columns.clone());
-        Eager.forward(AttentionInput { q, k, v, columns, mask: &mask, scale })
+        Eager.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks: None })
     };
     let there = |x| there::<B, 4>(x, dtype);
-    let input = AttentionInput { q: there(q).swap_dims(1, 2), k: there(k), v: there(v), columns, mask: &mask, scale };
+    let input = AttentionInput {
+        q: there(q).swap_dims(1, 2),
+        k: there(k),
+        v: there(v),
+        columns,
+        mask: &mask,
+        scale,
+        sinks: None,
+    };
     let got = here(B::attend(input), dtype);
     let label = format!("attention {head_dim} {heads}/{kv_heads} {queries}+{past} {left} {dropped} {window:?}");
     assert!(got.clone().into_data().iter::<f32>().all(f32::is_finite), "{label}");

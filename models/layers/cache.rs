@@ -14,7 +14,8 @@ const STEP: usize = 256;
 /// later query can still see; how many it has forgotten is told with what is alive.
 #[derive(Debug, Clone)]
 pub struct KvCache<B: Backend> {
-    buffers: Option<[Tensor<B, 4>; 2]>,
+    /// Of keys and of values, or one of what is both; none before the first pass.
+    buffers: Vec<Tensor<B, 4>>,
     /// First column of the buffers that is alive.
     start: usize,
     /// Columns that are alive.
@@ -45,7 +46,7 @@ pub struct Alive<B: Backend> {
 impl<B: Backend> KvCache<B> {
     /// An empty cache with room for `reserve` columns, allocated when the first ones arrive.
     pub fn new(sliding_window: Option<usize>, reserve: usize) -> Self {
-        Self { buffers: None, start: 0, len: 0, dropped: 0, sliding_window, reserve }
+        Self { buffers: Vec::new(), start: 0, len: 0, dropped: 0, sliding_window, reserve }
     }
 
     /// Columns of all passes so far, forgotten ones included.
@@ -55,7 +56,7 @@ impl<B: Backend> KvCache<B> {
 
     /// Columns for which memory is allocated.
     pub fn capacity(&self) -> usize {
-        self.buffers.as_ref().map_or(0, |[k, _]| k.dims()[2])
+        self.buffers.first().map_or(0, |k| k.dims()[2])
     }
 
     /// Columns that a cache holds between passes when `columns` have been appended and `reserve` were expected.
@@ -69,25 +70,63 @@ impl<B: Backend> KvCache<B> {
     /// All sequences get as many columns; padding may stand at the left of the first pass only, since a window counts
     /// columns.
     pub fn append(&mut self, heads: Heads<'_, B>) -> Alive<B> {
-        self.forget();
-        let k = heads.k.clone();
-        let needed = self.len + k.dims()[2];
-        if self.start + needed > self.capacity() {
-            self.move_to_buffers(&k, Self::capacity_for(needed, self.reserve, self.sliding_window).max(needed));
-        }
-        let (start, end) = (self.start, self.start + self.len);
-        let [keys, values] = self.buffers.take().expect("buffers exist once there is room");
+        let like = [heads.k.clone(), heads.v.clone()];
+        let end = self.make_room(&like);
+        let (values, keys) = (self.buffers.pop(), self.buffers.pop());
+        let (keys, values) = keys.zip(values).expect("buffers exist once there is room");
         // In place: between passes nobody else holds the buffers.
-        let [q, keys, values] = B::append_heads(heads, keys, values, end);
-        self.buffers = Some([keys.clone(), values.clone()]);
-        self.len = needed;
-        let alive = Alive { q, k: keys, v: values, columns: start..start + needed, dropped: self.dropped };
-        self.shrink(&k);
+        let [q, keys, values] = match heads.rope.is_plain(heads.k.dims()[3]) {
+            true => B::append_heads(heads, keys, values, end),
+            false => {
+                let (q, k) = heads.rotated();
+                [q, B::append(keys, k, end), B::append(values, heads.v, end)]
+            }
+        };
+        self.buffers = vec![keys.clone(), values.clone()];
+        self.alive(q, [keys, values], &like)
+    }
+
+    /// The same of heads that are normed and rotated already.
+    pub fn append_ready(&mut self, q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Alive<B> {
+        let like = [k.clone(), v.clone()];
+        let end = self.make_room(&like);
+        let (values, keys) = (self.buffers.pop(), self.buffers.pop());
+        let (keys, values) = keys.zip(values).expect("buffers exist once there is room");
+        let (keys, values) = (B::append(keys, k, end), B::append(values, v, end));
+        self.buffers = vec![keys.clone(), values.clone()];
+        self.alive(q, [keys, values], &like)
+    }
+
+    /// Appends columns that are keys and values at once, `[batch, 1, seq, width]`; the queries pass through.
+    pub fn append_shared(&mut self, q: Tensor<B, 4>, columns: Tensor<B, 4>) -> Alive<B> {
+        let like = [columns.clone()];
+        let end = self.make_room(&like);
+        let buffer = self.buffers.pop().expect("a buffer exists once there is room");
+        let buffer = B::append(buffer, columns, end);
+        self.buffers = vec![buffer.clone()];
+        self.alive(q, [buffer.clone(), buffer], &like)
+    }
+
+    /// Makes room for columns like these; gives the first of them.
+    fn make_room(&mut self, like: &[Tensor<B, 4>]) -> usize {
+        self.forget();
+        let needed = self.len + like[0].dims()[2];
+        if self.start + needed > self.capacity() {
+            self.move_to_buffers(like, Self::capacity_for(needed, self.reserve, self.sliding_window).max(needed));
+        }
+        self.start + self.len
+    }
+
+    /// What the queries see now that columns like these have been appended.
+    fn alive(&mut self, q: Tensor<B, 4>, [k, v]: [Tensor<B, 4>; 2], like: &[Tensor<B, 4>]) -> Alive<B> {
+        self.len += like[0].dims()[2];
+        let alive = Alive { q, k, v, columns: self.start..self.start + self.len, dropped: self.dropped };
+        self.shrink(like);
         alive
     }
 
     /// Gives back what a long pass needed beyond the window.
-    fn shrink(&mut self, like: &Tensor<B, 4>) {
+    fn shrink(&mut self, like: &[Tensor<B, 4>]) {
         let enough = Self::capacity_for(self.total(), self.reserve, self.sliding_window);
         if self.sliding_window.is_some() && self.capacity() > enough {
             self.forget();
@@ -105,14 +144,17 @@ impl<B: Backend> KvCache<B> {
     }
 
     /// Copies what is alive to the front of new buffers of `capacity` columns.
-    fn move_to_buffers(&mut self, like: &Tensor<B, 4>, capacity: usize) {
-        let [batch, heads, _, head_dim] = like.dims();
-        let empty = || B::unwritten([batch, heads, capacity, head_dim], &like.device(), like.dtype());
+    fn move_to_buffers(&mut self, like: &[Tensor<B, 4>], capacity: usize) {
+        let empty = |like: &Tensor<B, 4>| {
+            let [batch, heads, _, head_dim] = like.dims();
+            B::unwritten([batch, heads, capacity, head_dim], &like.device(), like.dtype())
+        };
         let (start, len) = (self.start, self.len);
-        self.buffers = Some(match self.buffers.take() {
-            Some(old) if len > 0 => old.map(|old| B::append(empty(), old.narrow(2, start, len), 0)),
-            _ => [empty(), empty()],
-        });
+        let old = std::mem::take(&mut self.buffers);
+        self.buffers = match len {
+            0 => like.iter().map(empty).collect(),
+            _ => old.into_iter().map(|old| B::append(empty(&old), old.narrow(2, start, len), 0)).collect(),
+        };
         self.start = 0;
     }
 }

@@ -18,12 +18,21 @@ pub struct GatedMlp<B: Backend> {
 impl<B: Backend> GatedMlp<B> {
     /// An MLP whose parameters are not yet loaded.
     pub fn new(config: &DecoderConfig, device: &B::Device) -> Self {
-        let (hidden, inner, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
+        Self::with_width(config, config.intermediate_size, device)
+    }
+
+    /// The same of another width than `intermediate_size`.
+    pub fn with_width(config: &DecoderConfig, inner: usize, device: &B::Device) -> Self {
+        Self::of_sizes([config.hidden_size, inner], config.mlp_bias, config.hidden_act, device)
+    }
+
+    /// The same of these widths outside and inside.
+    pub fn of_sizes([hidden, inner]: [usize; 2], bias: bool, hidden_act: Activation, device: &B::Device) -> Self {
         Self {
             gate_proj: Linear::new(hidden, inner, bias, device),
             up_proj: Linear::new(hidden, inner, bias, device),
             down_proj: Linear::new(inner, hidden, bias, device),
-            hidden_act: config.hidden_act,
+            hidden_act,
         }
     }
 
@@ -31,5 +40,10 @@ impl<B: Backend> GatedMlp<B> {
     pub fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>) -> Tensor<B, 3> {
         let x = B::gated_linears(self.hidden_act, input, &self.gate_proj, &self.up_proj);
         B::linear_add(x, &self.down_proj, residual)
+    }
+    /// Hidden states `[batch, seq, hidden_size]` → what is made of them, of the same shape.
+    pub fn output(&self, input: Input<'_, B>) -> Tensor<B, 3> {
+        let x = B::gated_linears(self.hidden_act, input, &self.gate_proj, &self.up_proj);
+        self.down_proj.forward(x)
     }
 }

@@ -7,7 +7,10 @@ mod head;
 mod heads;
 mod linear;
 mod mask;
+mod mla;
 mod mlp;
+mod moe;
+mod moe_layer;
 mod norm;
 mod positions;
 mod rope;
@@ -20,7 +23,13 @@ pub use head::Head;
 pub use heads::Heads;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
+pub use mla::{LatentAttention, LatentConfig};
 pub use mlp::GatedMlp;
+pub use moe::{
+    Choice, Correction, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part,
+    Place, Routed, Router, Routing, Scoring, TransposedExpert,
+};
+pub use moe_layer::{Attend, MoeLayer};
 pub use norm::RmsNorm;
 pub use positions::Positions;
 pub use rope::{Rope, RopeParameters, RopeType};
@@ -43,6 +52,8 @@ pub struct Step<'a, B: Backend> {
     pub keys: &'a Positions,
     /// How scores become a mixture of values.
     pub attention: &'a dyn Attention<B>,
+    /// What the layer leaves to experts that its tokens chose; they run after it.
+    pub routed: Option<Routed<B>>,
 }
 
 /// A parameter that has a shape and no value until the record loader brings one.

@@ -3,8 +3,8 @@ use burn::tensor::{DType, TensorData};
 use serde::Deserialize;
 
 use super::Positions;
-use crate::Backend;
 use crate::config::{ConfigError, unsupported};
+use crate::{Backend, portable};
 
 /// Rotations of one pass's positions, in the half-split layout that Hugging Face checkpoints use
 /// (Su et al. 2021, arXiv 2104.09864).
@@ -12,6 +12,7 @@ use crate::config::{ConfigError, unsupported};
 pub struct Rope<B: Backend> {
     cos: Tensor<B, 4>,
     sin: Tensor<B, 4>,
+    interleaved: bool,
 }
 
 impl<B: Backend> Rope<B> {
@@ -23,24 +24,49 @@ impl<B: Backend> Rope<B> {
         seq_len: usize,
         device: &B::Device,
     ) -> Self {
-        let (inverse, scale) = parameters.inverse_frequencies(head_dim, seq_len);
+        let (inverse, scale) = parameters.inverse_frequencies(parameters.rotary_dim.unwrap_or(head_dim), seq_len);
         let table = |f: fn(f32) -> f32| {
             let angles = positions.as_slice().iter().flat_map(|&p| inverse.iter().map(move |w| p.max(0) as f32 * w));
             let values: Vec<f32> = angles.map(|angle| f(angle) * scale).collect();
-            let shape = [positions.batch(), 1, positions.columns(), head_dim / 2];
+            let shape = [positions.batch(), 1, positions.columns(), inverse.len()];
             Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
         };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
+        Self { cos: table(f32::cos), sin: table(f32::sin), interleaved: parameters.interleaved }
     }
 
-    /// Cosines `[batch, 1, seq, head_dim / 2]`, f32.
+    /// Cosines `[batch, 1, seq, pairs]`, f32.
     pub fn cos(&self) -> Tensor<B, 4> {
         self.cos.clone()
     }
 
-    /// Sines `[batch, 1, seq, head_dim / 2]`, f32.
+    /// Sines `[batch, 1, seq, pairs]`, f32.
     pub fn sin(&self) -> Tensor<B, 4> {
         self.sin.clone()
+    }
+
+    /// Whether all of a head of this width turns, its halves together.
+    pub fn is_plain(&self, head_dim: usize) -> bool {
+        !self.interleaved && 2 * self.cos.dims()[3] == head_dim
+    }
+
+    /// Heads `[batch, heads, seq, head_dim]`, their first numbers turned, twice as many as there are pairs.
+    ///
+    /// Where neighbours turn together, they part: queries and keys alike, so that no score notices.
+    pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let ([batch, heads, seq, head_dim], turning) = (x.dims(), 2 * self.cos.dims()[3]);
+        if turning < head_dim {
+            let turned = self.rotate(x.clone().narrow(3, 0, turning));
+            return Tensor::cat(vec![turned, x.narrow(3, turning, head_dim - turning)], 3);
+        }
+        let x = match self.interleaved {
+            true => {
+                // [.., pairs, 2] → [.., 2, pairs]
+                let pairs = x.reshape([batch * heads, seq, turning / 2, 2]).swap_dims(2, 3);
+                pairs.reshape([batch, heads, seq, head_dim])
+            }
+            false => x,
+        };
+        portable::rotate(x, self.cos(), self.sin())
     }
 }
 
@@ -80,13 +106,19 @@ pub struct RopeParameters {
     mscale: Option<f64>,
     mscale_all_dim: Option<f64>,
     truncate: Option<bool>,
-    partial_rotary_factor: Option<f64>,
+    pub(crate) partial_rotary_factor: Option<f64>,
     /// Parameters for each kind of layer, as other families have them.
     full_attention: Option<serde_json::Value>,
     sliding_attention: Option<serde_json::Value>,
     /// The config's own, from beside these parameters.
     #[serde(skip)]
     pub max_position_embeddings: usize,
+    /// How many numbers of a head turn, if not all.
+    #[serde(skip)]
+    pub rotary_dim: Option<usize>,
+    /// Whether neighbours turn together, and not halves.
+    #[serde(skip)]
+    pub interleaved: bool,
 }
 
 impl RopeParameters {
@@ -135,9 +167,13 @@ impl RopeParameters {
             return Err(unsupported("rope_parameters", "given for each kind of layer", "the same for all layers"));
         }
         // Without stretching, transformers reads it for other families only.
-        let partial = self.partial_rotary_factor.filter(|_| self.rope_type() != RopeType::Default);
+        let read = self.rope_type() != RopeType::Default && self.rotary_dim.is_none();
+        let partial = self.partial_rotary_factor.filter(|_| read);
         if let Some(factor) = partial.filter(|factor| *factor != 1.0) {
             return Err(unsupported("partial_rotary_factor", factor, "1"));
+        }
+        if let Some(dim) = self.rotary_dim.filter(|dim| *dim == 0 || dim % 2 != 0) {
+            return Err(unsupported("partial_rotary_factor", format!("for {dim} numbers of a head"), "an even number"));
         }
         if self.original_max_position_embeddings == Some(0) {
             return Err(unsupported("original_max_position_embeddings", 0, "a positive number"));
@@ -161,6 +197,20 @@ impl RopeParameters {
             RopeType::Dynamic => (default(self.dynamic_theta(head_dim, seq_len)), 1.0),
             RopeType::Llama3 => (self.llama3(default(self.theta())), 1.0),
             RopeType::Yarn => (self.yarn(default(self.theta())), self.yarn_scale() as f32),
+        }
+    }
+
+    /// The same for heads of which a part turns: as these parameters say, else the config, else by default.
+    pub(crate) fn partial(self, head_dim: usize, config: Option<f64>, default: f64) -> Self {
+        let part = self.partial_rotary_factor.or(config).unwrap_or(default).clamp(0.0, 1.0);
+        Self { rotary_dim: Some((head_dim as f64 * part) as usize), ..self }
+    }
+
+    /// What latent attention multiplies scores by beside the width of its heads.
+    pub fn score_scale(&self) -> f64 {
+        match self.mscale_all_dim.filter(|_| self.rope_type() != RopeType::Default) {
+            Some(mscale) if mscale != 0.0 && self.factor() > 1.0 => (0.1 * mscale * self.factor().ln() + 1.0).powi(2),
+            _ => 1.0,
         }
     }
 

@@ -48,7 +48,7 @@ impl<B: Backend> Engine<B> {
         let ring = HostRing::new((0..readers).map(memory).collect::<Result<Vec<_>>>()?);
         let (jobs, mut asked) = (self.readers.jobs(), VecDeque::new());
         let (stop, (open, _)) = (Arc::new(AtomicBool::new(false)), channel());
-        let chunks = || self.units.iter().flat_map(|unit| unit.chunks());
+        let chunks = || self.all_units().flat_map(|unit| unit.chunks());
         let cached = |chunk: &Read| {
             let Read { shard, offset, slot } = chunk;
             self.parts.checkpoint.shards()[*shard].is_cached(*offset, slot.len())
@@ -86,7 +86,7 @@ impl<B: Backend> Engine<B> {
     /// Lets go of all that a device holds.
     fn forget(&mut self, index: usize) -> Result<()> {
         self.plan = None;
-        self.stages[index].clear(&[], &DevicePlan::default());
+        self.stages[index].clear(&[], &DevicePlan::default(), &self.experts)?;
         self.stages[index].clean_up()
     }
 
@@ -95,7 +95,7 @@ impl<B: Backend> Engine<B> {
         let (dims, decoder, dtype) = (self.dims(), self.parts.decoder.as_ref(), self.parts.dtype);
         let units = self.units.clone();
         let (readers, transfer) = (&self.readers, self.parts.transfer);
-        let model = Model { units: &units, decoder, readers, transfer };
+        let model = Model { units: &units, experts: &self.experts, decoder, readers, transfer };
         let stage = &mut self.stages[index];
         let ring = 2 * CHUNK as u64;
         let slots = usize::from(!stage.upload.has_own_memory());
@@ -116,7 +116,8 @@ impl<B: Backend> Engine<B> {
             stage.synchronise()?;
             let started = Instant::now();
             let attention = self.parts.attention.as_ref();
-            let mut step = Step { rope: &rope, cache: &mut cache, queries: &queries, keys: &keys, attention };
+            let mut step =
+                Step { rope: &rope, cache: &mut cache, queries: &queries, keys: &keys, attention, routed: None };
             let y = layer.forward(x.clone(), &mut step);
             stage.synchronise()?;
             seconds.push(started.elapsed().as_secs_f64());

@@ -4,6 +4,7 @@ mod embedding;
 mod logits;
 mod marks;
 mod measure;
+mod mix;
 mod needs;
 mod pass;
 mod stage;
@@ -46,6 +47,7 @@ pub(crate) struct Parts<B: Backend> {
 pub(crate) struct Engine<B: Backend> {
     parts: Parts<B>,
     units: Arc<Vec<Unit>>,
+    experts: Vec<Vec<Unit>>,
     embedding: Embedding,
     /// At least one.
     stages: Vec<Stage<B>>,
@@ -76,7 +78,8 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn new(parts: Parts<B>, units: Units, stages: Vec<Stage<B>>) -> Result<Self> {
         let readers = Readers::start(parts.checkpoint.clone(), Readers::number())?;
         let embedding = Embedding::new(parts.checkpoint.clone(), units.embedding, units.embedding_dtype);
-        Ok(Self { parts, units: Arc::new(units.units), embedding, stages, readers, plan: None })
+        let (units, experts) = (Arc::new(units.units), units.experts);
+        Ok(Self { parts, units, experts, embedding, stages, readers, plan: None })
     }
 
     pub(crate) fn dims(&self) -> Dims {
@@ -101,6 +104,16 @@ impl<B: Backend> Engine<B> {
 
     pub(crate) fn units(&self) -> &[Unit] {
         &self.units
+    }
+
+    /// Layer by layer, the experts that its tokens choose among.
+    pub(crate) fn experts(&self) -> &[Vec<Unit>] {
+        &self.experts
+    }
+
+    /// All units, experts included.
+    fn all_units(&self) -> impl Iterator<Item = &Unit> {
+        self.units.iter().chain(self.experts.iter().flatten())
     }
 
     /// The first device; all are of one kind.
@@ -140,7 +153,8 @@ impl<B: Backend> Engine<B> {
             let budget = stage.budget.available;
             if device.bytes > budget {
                 let (kv_cache, activations) = (device.kv_cache, device.activations);
-                return Err(Error::Budget { budget, least: Least { slot: device.slot_len, kv_cache, activations } });
+                let (slot, expert) = (device.slot_len, device.expert_slot_len);
+                return Err(Error::Budget { budget, least: Least { slot, expert, kv_cache, activations } });
             }
         }
         Ok(plan)
@@ -164,13 +178,15 @@ impl<B: Backend> Engine<B> {
     /// Follows a plan from now on: lets go of what it has no room for.
     fn adopt(&mut self, plan: Plan) -> Result<()> {
         let shape = |plan: &Plan| {
-            let memory =
-                plan.devices.iter().map(|device| (device.units.clone(), device.slots, device.slot_len, device.ring));
+            let memory = plan.devices.iter().map(|device| {
+                let experts = (device.experts, device.host_experts);
+                (device.units.clone(), device.slots, device.slot_len, device.ring, experts)
+            });
             (plan.tiers.clone(), memory.collect::<Vec<_>>())
         };
         if self.plan.as_deref().map(shape) != Some(shape(&plan)) {
             for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
-                stage.clear(&plan.tiers, device);
+                stage.clear(&plan.tiers, device, &self.experts)?;
             }
         }
         self.plan = Some(Arc::new(plan));

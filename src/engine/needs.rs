@@ -6,7 +6,7 @@ use leveret_models::layers::{AttentionShape, KvCache};
 
 use super::marks::FEW;
 use super::{Engine, Request, Rows};
-use crate::plan::UnitSize;
+use crate::plan::{ExpertSizes, UnitSize};
 use crate::record::stored_dtype;
 use crate::unit::{Unit, UnitKind, UnitTensor};
 
@@ -26,11 +26,23 @@ impl<B: Backend> Engine<B> {
                 host: unit.host_len as u64,
                 kv_cache: match unit.kind {
                     UnitKind::Layer(layer) => self.kv_cache(layer, request),
-                    UnitKind::Head(_) => 0,
+                    UnitKind::Expert { .. } | UnitKind::Head(_) => 0,
                 },
+                experts: ExpertSizes::default(),
             }
         };
-        self.units().iter().map(size).collect()
+        let experts = |unit: &Unit| match unit.kind {
+            UnitKind::Layer(layer) => {
+                let chosen = self.decoder().experts(layer).map_or(0, |experts| experts.chosen);
+                let sizes: Vec<_> = self.experts()[layer].iter().map(size).collect();
+                let largest = |of: fn(&UnitSize) -> u64| sizes.iter().map(of).max().unwrap_or(0);
+                let (slot, tensors) = (largest(|size| size.slot), largest(|size| size.tensors));
+                let host = largest(|size| size.host);
+                ExpertSizes { count: sizes.len(), chosen, slot, tensors, host }
+            }
+            UnitKind::Expert { .. } | UnitKind::Head(_) => ExpertSizes::default(),
+        };
+        self.units().iter().map(|unit| UnitSize { experts: experts(unit), ..size(unit) }).collect()
     }
 
     /// Keys and values of one layer.
@@ -42,7 +54,7 @@ impl<B: Backend> Engine<B> {
     /// Keys and values of one column in one layer.
     fn kv_column(&self, batch: usize) -> u128 {
         let dims = self.dims();
-        (2 * wide(dims.num_kv_heads) * wide(dims.head_dim) * wide(self.dtype().size())).saturating_mul(wide(batch))
+        (wide(dims.kv_len) * wide(self.dtype().size())).saturating_mul(wide(batch))
     }
 
     /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
@@ -58,8 +70,17 @@ impl<B: Backend> Engine<B> {
         if self.has_own_memory() || B::USES_HOST_MEMORY {
             return 0;
         }
-        let tensors = self.units().iter().flat_map(|unit| &unit.tensors);
+        let tensors = self.all_units().flat_map(|unit| &unit.tensors);
         2 * wide(tensors.filter_map(UnitTensor::unpacked_len).max().unwrap_or(0))
+    }
+
+    /// What experts are given of all positions of a layer, and in f32 what they make of it.
+    fn routed(&self, positions: u128) -> u128 {
+        let width = wide(self.dims().hidden_size) * wide(self.dtype().size() + size_of::<f32>());
+        match self.experts().iter().all(Vec::is_empty) {
+            true => 0,
+            false => positions.saturating_mul(width),
+        }
     }
 
     /// Memory beside weights and KV cache while a layer computes `chunk` columns at a time.
@@ -69,7 +90,9 @@ impl<B: Backend> Engine<B> {
         // The widest moments of a layer, in f32: the MLP's tensors with what kernels make of them, or queries, keys and
         // values; beside them hidden states, normed, widened and summed.
         let heads = (wide(dims.num_heads) + 2 * wide(dims.num_kv_heads)) * wide(dims.head_dim);
-        let widest = (5 * wide(dims.intermediate_size)).max(4 * heads) + 6 * wide(dims.hidden_size);
+        let of_experts = (0..dims.num_layers).filter_map(|layer| self.decoder().experts(layer));
+        let inner = of_experts.map(|experts| experts.intermediate_size).max().unwrap_or(0).max(dims.intermediate_size);
+        let widest = (5 * wide(inner)).max(4 * heads) + 6 * wide(dims.hidden_size);
         let scratch = wide(self.attention().scratch_len(&AttentionShape::new(&dims, batch, chunk, columns)));
         let logits = wide(dims.vocab_size).saturating_mul(match rows {
             Rows::Last => 2 * wide(batch),
@@ -85,7 +108,7 @@ impl<B: Backend> Engine<B> {
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
         let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));
-        let beside = [hidden, rotations, places, appending, embedding, self.unpacking()];
+        let beside = [hidden, rotations, places, appending, embedding, self.routed(positions), self.unpacking()];
         cut(beside
             .into_iter()
             .fold(numbers.saturating_mul(4), u128::saturating_add)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 use leveret_models::Backend;
-use leveret_models::layers::{Positions, Rope, Step};
+use leveret_models::layers::{Positions, Rope, Routed, Step};
 
 use super::marks::Marks;
 use super::stage::{Loaded, Model, Running};
@@ -36,15 +36,15 @@ fn chunks(queries: &Positions, all: &Positions, len: usize) -> Vec<Chunk> {
 }
 
 /// What a pass carries from unit to unit.
-struct Pass<B: Backend> {
+pub(super) struct Pass<B: Backend> {
     chunks: Vec<Chunk>,
     rows: Rows,
     /// Chunk by chunk, `[batch, columns, hidden_size]`; from the head on normed, and of what was asked for alone.
-    hidden: Vec<Tensor<B, 3>>,
+    pub(super) hidden: Vec<Tensor<B, 3>>,
     /// Device by device, rotations of each chunk.
     rope: Vec<Vec<Rope<B>>>,
     logits: Logits,
-    marks: Marks<B>,
+    pub(super) marks: Marks<B>,
 }
 
 impl<B: Backend> Engine<B> {
@@ -60,7 +60,7 @@ impl<B: Backend> Engine<B> {
         let plan = self.plan.clone().expect("a pass follows `begin`");
         let units = self.units.clone();
         let (decoder, transfer, readers) = (self.parts.decoder.as_ref(), self.parts.transfer, &self.readers);
-        let model = Model { units: &units, decoder, readers, transfer };
+        let model = Model { units: &units, experts: &self.experts, decoder, readers, transfer };
         let begun = Instant::now();
         for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
             stage.start(&model, &plan.tiers, device)?;
@@ -110,7 +110,10 @@ impl<B: Backend> Engine<B> {
             let begun = Instant::now();
             let span = tracing::trace_span!("compute", unit = index, stage = at).entered();
             let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
-            pass.run(unit, running, at, cache, self.parts.attention.as_ref())?;
+            let routed = pass.run(unit, running, at, cache, self.parts.attention.as_ref())?;
+            let beside = stats.wait_seconds() + stats.convert_seconds;
+            pass.mix(index, routed, &mut self.stages[at], &model, stats)?;
+            let beside = stats.wait_seconds() + stats.convert_seconds - beside;
             if self.parts.profile {
                 self.stages[at].synchronise()?;
             }
@@ -118,7 +121,7 @@ impl<B: Backend> Engine<B> {
             if let Some(running) = arrived.filter(|_| plan.tiers[index] == Tier::Device) {
                 self.stages[at].keep(index, running);
             }
-            stats.compute_seconds += begun.elapsed().as_secs_f64();
+            stats.compute_seconds += begun.elapsed().as_secs_f64() - beside;
         }
         match pass.logits.are_finite() {
             true => Ok(pass.logits),
@@ -136,7 +139,7 @@ impl<B: Backend> Pass<B> {
         }
     }
 
-    /// Runs a unit over all chunks, on the device of stage `at`.
+    /// Runs a unit over all chunks, on the device of stage `at`; gives what it leaves to experts, chunk by chunk.
     fn run(
         &mut self,
         unit: &Unit,
@@ -144,17 +147,20 @@ impl<B: Backend> Pass<B> {
         at: usize,
         cache: &mut Cache<B>,
         attention: &dyn leveret_models::layers::Attention<B>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Option<Routed<B>>>> {
         match (&running.module, &unit.kind) {
             (Loaded::Layer(layer), UnitKind::Layer(index)) => {
                 let parts = self.hidden.drain(..).zip(self.chunks.iter().zip(&self.rope[at]));
                 let forward = |(x, (chunk, rope)): (_, (&Chunk, _))| {
+                    let (queries, keys) = (&chunk.queries, &chunk.keys);
                     let cache = &mut cache.layers[*index];
-                    layer.forward(x, &mut Step { rope, cache, queries: &chunk.queries, keys: &chunk.keys, attention })
+                    let mut step = Step { rope, cache, queries, keys, attention, routed: None };
+                    (layer.forward(x, &mut step), step.routed)
                 };
-                self.hidden = parts.map(forward).collect();
+                let (hidden, routed) = parts.map(forward).unzip();
+                self.hidden = hidden;
                 cache.check(*index)?;
-                self.marks.put(&self.hidden);
+                return Ok(routed);
             }
             (Loaded::Head(head), UnitKind::Head(columns)) => {
                 if columns.start == 0 {
@@ -178,7 +184,7 @@ impl<B: Backend> Pass<B> {
             }
             _ => unreachable!("a unit is loaded as what it is"),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

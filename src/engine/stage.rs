@@ -2,11 +2,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use leveret_models::layers::Head;
+use leveret_models::layers::{Expert, Head};
 use leveret_models::{Backend, DecoderLayer};
 
 use crate::decoder::Decoder;
 use crate::error::{AtPath, Error, Result};
+use crate::experts::{Call, Pool, Shape};
 use crate::memory::Limit;
 use crate::plan::{DeviceBudget, DevicePlan, Tier};
 use crate::record::Record;
@@ -26,6 +27,7 @@ pub(crate) struct Stage<B: Backend> {
     /// What is resident, by index of the unit.
     resident: HashMap<usize, Running<B>>,
     kept: Kept,
+    experts: Pool<B>,
     stream: Option<Stream>,
 }
 
@@ -45,6 +47,8 @@ pub(super) enum Loaded<B: Backend> {
 /// What a stage has to know of the model.
 pub(super) struct Model<'a, B: Backend> {
     pub(super) units: &'a Arc<Vec<Unit>>,
+    /// Layer by layer, the experts that its tokens choose among.
+    pub(super) experts: &'a [Vec<Unit>],
     pub(super) decoder: &'a dyn Decoder<B>,
     pub(super) readers: &'a Readers,
     pub(super) transfer: Transfer,
@@ -52,8 +56,8 @@ pub(super) struct Model<'a, B: Backend> {
 
 impl<B: Backend> Stage<B> {
     pub(crate) fn new(device: B::Device, upload: Shared<B>, budget: Limit, host_budget: Limit) -> Self {
-        let (resident, kept) = (HashMap::new(), Kept::default());
-        Self { device, upload, budget, host_budget, resident, kept, stream: None }
+        let (resident, kept, experts) = (HashMap::new(), Kept::default(), Pool::new(upload.clone()));
+        Self { device, upload, budget, host_budget, resident, kept, experts, stream: None }
     }
 
     pub(super) fn budget(&self) -> DeviceBudget {
@@ -82,11 +86,22 @@ impl<B: Backend> Stage<B> {
     }
 
     /// Lets go of everything that the tiers have no room for, and of the stream.
-    pub(super) fn clear(&mut self, tiers: &[Tier], plan: &DevicePlan) {
+    pub(super) fn clear(&mut self, tiers: &[Tier], plan: &DevicePlan, experts: &[Vec<Unit>]) -> Result<()> {
         self.stream = None;
         let at = |unit, tier| plan.units.contains(&unit) && tiers[unit] == tier;
         self.resident.retain(|unit, _| at(*unit, Tier::Device));
         self.kept.retain(|unit| at(unit, Tier::Host));
+        let largest = |len: fn(&Unit) -> usize| {
+            plan.units.iter().filter_map(|unit| experts.get(*unit)).flatten().map(len).max().unwrap_or(0)
+        };
+        let shape = Shape {
+            kept: plan.experts,
+            ahead: if plan.expert_slots > 0 { plan.expert_slots } else { plan.experts },
+            host_kept: plan.host_experts,
+            host_len: largest(|unit| unit.host_len),
+            device_len: largest(|unit| unit.device_len),
+        };
+        self.experts.shrink(&shape, |layer| plan.units.contains(&layer))
     }
 
     /// Ends the stream: its order no longer fits the pass that comes next.
@@ -105,6 +120,7 @@ impl<B: Backend> Stage<B> {
 
     /// Lets a stream run over what is not resident: what stays first of all once, the rest over and over.
     pub(super) fn start(&mut self, model: &Model<'_, B>, tiers: &[Tier], plan: &DevicePlan) -> Result<()> {
+        self.experts.grow()?;
         if self.stream.is_some() {
             return Ok(());
         }
@@ -141,6 +157,29 @@ impl<B: Backend> Stage<B> {
         Ok(())
     }
 
+    /// Runs `each` with every expert of a layer that is wanted, in ascending order.
+    pub(super) fn call_experts(
+        &mut self,
+        model: &Model<'_, B>,
+        (layer, wanted): (usize, &[usize]),
+        stats: &mut PassStats,
+        each: impl FnMut(usize, &dyn Expert<B>),
+    ) -> Result<()> {
+        let experts = model.decoder.experts(layer).ok_or(Error::ReaderStopped)?;
+        let before = model.experts[..layer].iter().map(Vec::len).sum::<usize>();
+        let call = Call {
+            device: &self.device,
+            readers: model.readers,
+            transfer: model.transfer,
+            layer,
+            experts: &experts,
+            units: &model.experts[layer],
+            number: model.units.len() + before,
+            wanted,
+        };
+        self.experts.call(&call, stats, each)
+    }
+
     /// The next unit of the stream, made into a module.
     pub(super) fn take(&mut self, model: &Model<'_, B>, index: usize, stats: &mut PassStats) -> Result<Running<B>> {
         let started = Instant::now();
@@ -161,6 +200,7 @@ impl<B: Backend> Stage<B> {
             UnitKind::Head(rows) => {
                 Loaded::Head(Box::new(model.decoder.load_head(rows.len(), rows.start == 0, &record, &self.device)?))
             }
+            UnitKind::Expert { .. } => return Err(Error::ReaderStopped),
         };
         stats.convert_seconds += there.elapsed().as_secs_f64();
         // Tensors made of host memory hold on to it themselves, or have copied it.

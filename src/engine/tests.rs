@@ -159,3 +159,51 @@ fn chunks_change_nothing_but_memory() {
     let activations = |seq: usize| chunked.plan(1, seq, 0).unwrap().devices[0].activations;
     assert!(activations(512) - activations(300) <= (512 - 300) * position);
 }
+
+/// Experts reach devices with memory of their own, stay there or in host memory as there is room, and change nothing.
+#[rstest]
+fn experts_in_each_tier(
+    #[values("min", "some on the device", "some in host memory", "all")] tiers: &str,
+    #[values(1, 2)] devices: usize,
+    #[values(Transfer::Sync, Transfer::Prefetch, Transfer::Async)] transfer: Transfer,
+) {
+    let name = "tests/fixtures/mixtral";
+    let want = resident(name).logits(&PROMPT, &[4, 1]).unwrap();
+    let least = simulated(name, 1, [Budget::Min; 2], Transfer::Async, 0).plan(1, PROMPT.len(), 0).unwrap();
+    let (slot, expert) = (least.devices[0].slot_len, least.devices[0].expert_slot_len);
+    let more = Budget::Bytes(least.bytes() + 3 * slot + 3 * expert);
+    let budgets = match tiers {
+        "min" => [Budget::Min; 2],
+        "some on the device" => [more, Budget::Min],
+        "some in host memory" => [Budget::Min, Budget::Free],
+        _ => [Budget::Free; 2],
+    };
+    let mut model = simulated(name, devices, budgets, transfer, 100);
+    let plan = model.plan(1, PROMPT.len(), 0).unwrap();
+    let share = &plan.devices[0];
+    match tiers {
+        "min" => assert_eq!((share.experts, share.host_experts), (1, 2)),
+        // Each of several devices has fewer units, so that all of them fit.
+        "some on the device" if devices > 1 => {}
+        "some on the device" => assert!(share.experts > 1 && share.experts < share.all_experts, "{plan:?}"),
+        "some in host memory" => assert_eq!((share.experts, share.host_experts), (1, share.all_experts)),
+        _ => assert!(plan.is_resident()),
+    }
+    for _ in 0..2 {
+        assert!(model.logits(&PROMPT, &[4, 1]).unwrap() == want);
+    }
+    let options = GenerateOptions { max_tokens: Some(6), ignore_eos: true, ..GenerateOptions::default() };
+    let (_, stats) = model.generate(PROMPT.to_vec(), &options).unwrap();
+    let read: usize = stats.decode.iter().map(|pass| pass.experts_read).sum();
+    match tiers {
+        "min" => assert!(read > 0),
+        "some in host memory" => assert_eq!(read, 0, "all experts of the prompt are in host memory by now"),
+        _ => {}
+    }
+    let planned = |seq, tokens| {
+        let plan = model.plan(1, seq, tokens).unwrap();
+        plan.devices.iter().map(|share| share.bytes - share.kv_cache - share.activations).sum::<u64>()
+    };
+    let peak = stats.peak_device_bytes.unwrap();
+    assert!(peak <= planned(4, 0).max(planned(PROMPT.len(), 6)), "{peak} {plan:?}");
+}

@@ -4,7 +4,7 @@ use leveret_models::weight::Format;
 
 use crate::checkpoint::{Checkpoint, TensorEntry};
 use crate::error::Result;
-use crate::unit::{Outline, Parameter, Places};
+use crate::unit::{Outline, Parameter, Places, part_of, place};
 
 /// What a packed checkpoint is made of, in the order of a pass.
 #[derive(Debug)]
@@ -62,9 +62,10 @@ impl Contents {
         let layer = |index: usize| {
             let items =
                 places.layer(outline, index).filter_map(|(name, parameter)| item(name.clone(), &name, parameter));
-            ModelPart { title: format!("layer {index}"), items: items.collect() }
+            let layer = ModelPart { title: format!("layer {index}"), items: items.collect() };
+            std::iter::once(layer).chain(experts(checkpoint, outline, &places, index, &mut item)).collect::<Vec<_>>()
         };
-        let mut parts: Vec<_> = (0..outline.layers.len()).map(layer).collect();
+        let mut parts: Vec<_> = (0..outline.layers.len()).flat_map(layer).collect();
         let head = places.head(outline).filter_map(|(name, parameter)| match tied && name == places.head {
             true => item(Places::own_head(outline), &name, parameter).filter(|item| item.packed.is_some()),
             false => item(name.clone(), &name, parameter),
@@ -85,6 +86,40 @@ impl Contents {
     pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
         self.parts.iter().flat_map(|part| &part.items)
     }
+}
+
+/// The experts of a layer, each a part of its own, so that it is read in one go.
+///
+/// Matrices that lie in one tensor for all experts get tensors of their own, if there is a spelling for these; else that
+/// tensor goes along whole, with the rest.
+fn experts(
+    checkpoint: &Checkpoint,
+    outline: &Outline,
+    places: &Places,
+    layer: usize,
+    item: &mut impl FnMut(String, &str, &Parameter) -> Option<Item>,
+) -> Vec<ModelPart> {
+    let Some((experts, parameters)) = &outline.experts[layer] else { return Vec::new() };
+    let prefix = places.layer_prefix(outline, layer);
+    let mut part = |expert: usize| {
+        let of_expert = |parameter: &Parameter| {
+            let all = experts.places(expert, &parameter.name);
+            let own = all.first().filter(|place| place.part.is_none())?;
+            let at = place(checkpoint, &prefix, &all)?;
+            let (new, source) = (format!("{prefix}{}", own.tensor), format!("{prefix}{}", at.tensor));
+            match &at.part {
+                None => item(source.clone(), &source, parameter),
+                Some(part) => {
+                    let mut item = item(new, &source, parameter)?;
+                    item.entry = part_of(&item.entry, part, &parameter.shape);
+                    Some(item)
+                }
+            }
+        };
+        let items = parameters.iter().filter_map(of_expert).collect();
+        ModelPart { title: format!("expert {expert} of layer {layer}"), items }
+    };
+    (0..experts.count).map(&mut part).filter(|part| !part.items.is_empty()).collect()
 }
 
 impl Item {

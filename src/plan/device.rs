@@ -1,3 +1,4 @@
+use super::experts::ExpertPool;
 use super::{Tier, UnitSize};
 use crate::error::{Error, Least, Result};
 use crate::unit::CHUNK;
@@ -29,6 +30,16 @@ pub struct DevicePlan {
     pub activations: u64,
     /// All that it takes of the memory it computes in, slots, KV cache and activations included.
     pub bytes: u64,
+    /// Experts that stay, those that were used last, of all that its layers have.
+    pub experts: usize,
+    /// Slots that experts pass through where tensors are made of a slot's bytes; none where they stay in it.
+    pub expert_slots: usize,
+    /// All experts that its layers have.
+    pub all_experts: usize,
+    /// Bytes of the slot of one expert.
+    pub expert_slot_len: u64,
+    /// Experts that stay in host memory, those that were used last, if it has memory of its own.
+    pub host_experts: usize,
     /// Host memory that units are read into on their way to a device with memory of its own.
     pub ring: u64,
     /// All host memory that it takes, if it has memory of its own.
@@ -41,9 +52,13 @@ const RING: u64 = 32 * CHUNK as u64;
 /// The least: one chunk is read while one is uploaded.
 const LEAST_RING: u64 = 2 * CHUNK as u64;
 
+/// The same of experts, which are read as wholes.
+const LEAST_HOST_EXPERTS: usize = 2;
+
 impl DevicePlan {
     /// Fills the budget with units that stay; two slots (one if no more fit) serve the rest, which are spread evenly
-    /// among the resident ones so that reading never pauses. Gives the plan and the tier of each of its units.
+    /// among the resident ones so that reading never pauses. What is left then is for experts: a unit is needed in every
+    /// pass, an expert only where it is chosen. Gives the plan and the tier of each of its units.
     pub(super) fn new(
         of: Vec<usize>,
         all: &[UnitSize],
@@ -62,43 +77,62 @@ impl DevicePlan {
 
     /// The plan in which all units stay.
     pub(super) fn resident(units: &[UnitSize], activations: u64) -> Self {
-        Self::keeping(units, activations, 0, &vec![Tier::Device; units.len()])
+        let experts = ExpertPool::of(units).all;
+        Self::keeping(units, activations, (0, experts), &vec![Tier::Device; units.len()])
     }
 
     fn fill(units: &[UnitSize], activations: u64, budget: Option<u64>) -> Result<(Self, Vec<Tier>)> {
         let streamed = vec![Tier::Disk; units.len()];
-        let streaming = |slots| Self::keeping(units, activations, slots, &streamed);
+        let pool = ExpertPool::of(units);
+        let streaming = |slots| Self::keeping(units, activations, (slots, pool.at_most(slots)), &streamed);
         let Some(budget) = budget else { return Ok((streaming(1), streamed)) };
         let all = Self::resident(units, activations);
         if all.bytes <= budget {
             return Ok((all, vec![Tier::Device; units.len()]));
         }
+        let staying = vec![Tier::Device; units.len()];
+        let of_experts_only = [2, 1].map(|kept| Self::keeping(units, activations, (0, pool.at_most(kept)), &staying));
+        if let Some(plan) = of_experts_only.into_iter().find(|plan| pool.all > 0 && plan.bytes <= budget) {
+            return Ok((plan.with_experts(units, &pool, budget, &staying), staying));
+        }
         let Some(base) = [2, 1].map(streaming).into_iter().find(|plan| plan.bytes <= budget) else {
             let least = streaming(1);
-            let slot = least.bytes - least.kv_cache.saturating_add(activations).min(least.bytes);
-            return Err(Error::Budget { budget, least: Least { slot, kv_cache: least.kv_cache, activations } });
+            let expert = pool.bytes(least.experts);
+            let beside = least.kv_cache.saturating_add(activations).saturating_add(expert);
+            let slot = least.bytes - beside.min(least.bytes);
+            return Err(Error::Budget { budget, least: Least { slot, expert, kv_cache: least.kv_cache, activations } });
         };
         let (mut tiers, mut best) = (streamed, base);
         for unit in spread(units.len()) {
             tiers[unit] = Tier::Device;
-            let plan = Self::keeping(units, activations, best.slots, &tiers);
+            let plan = Self::keeping(units, activations, (best.slots, best.experts), &tiers);
             match plan.bytes <= budget {
                 true => best = plan,
                 false => tiers[unit] = Tier::Disk,
             }
         }
-        Ok((best, tiers))
+        Ok((best.with_experts(units, &pool, budget, &tiers), tiers))
+    }
+
+    /// The same with as many experts as the budget holds.
+    fn with_experts(self, units: &[UnitSize], pool: &ExpertPool, budget: u64, tiers: &[Tier]) -> Self {
+        let experts = pool.fitting(budget - (self.bytes - pool.bytes(self.experts)));
+        Self::keeping(units, self.activations, (self.slots, experts), tiers)
     }
 
     /// Fills a budget of host memory with streamed units that are then uploaded from there; room for reading comes
     /// first.
     fn fill_host(&mut self, units: &[UnitSize], tiers: &mut [Tier], budget: Option<u64>) -> Result<()> {
-        let budget = budget.unwrap_or(LEAST_RING);
-        if budget < LEAST_RING {
-            return Err(Error::HostBudget { budget, least: LEAST_RING });
+        let pool = ExpertPool::of(units);
+        self.host_experts = pool.at_most(LEAST_HOST_EXPERTS);
+        let experts = pool.host * self.host_experts as u64;
+        let least = LEAST_RING + experts;
+        let budget = budget.unwrap_or(least);
+        if budget < least {
+            return Err(Error::HostBudget { budget, least });
         }
-        self.ring = budget.min(RING) / CHUNK as u64 * CHUNK as u64;
-        self.host_bytes = self.ring;
+        self.ring = (budget - experts).min(RING) / CHUNK as u64 * CHUNK as u64;
+        self.host_bytes = self.ring + experts;
         for unit in spread(units.len()) {
             let fits = self.host_bytes + units[unit].host <= budget;
             if fits && tiers[unit] == Tier::Disk {
@@ -106,11 +140,16 @@ impl DevicePlan {
                 tiers[unit] = Tier::Host;
             }
         }
+        if self.experts < self.all_experts && pool.host > 0 {
+            let more = ((budget - self.host_bytes) / pool.host).min((pool.all - self.host_experts) as u64);
+            self.host_experts += more as usize;
+            self.host_bytes += more * pool.host;
+        }
         Ok(())
     }
 
-    /// The plan in which the units of the device tier stay and the others share `slots`.
-    fn keeping(units: &[UnitSize], activations: u64, slots: usize, tiers: &[Tier]) -> Self {
+    /// The plan in which the units of the device tier and so many experts stay, and the other units share `slots`.
+    fn keeping(units: &[UnitSize], activations: u64, (slots, experts): (usize, usize), tiers: &[Tier]) -> Self {
         // Where tensors are made of a slot's bytes, resident units pass through a slot too.
         let copied = units.iter().any(|unit| unit.tensors > 0);
         let slots = if copied { slots.max(1) } else { slots };
@@ -125,8 +164,22 @@ impl DevicePlan {
         let resident: u64 = of(Tier::Device).map(UnitSize::resident).sum();
         let kv_cache = units.iter().fold(0u64, |sum, unit| sum.saturating_add(unit.kv_cache));
         let weights = resident + passing + slots as u64 * slot_len;
+        let pool = ExpertPool::of(units);
+        let weights = weights.saturating_add(pool.bytes(experts));
         let bytes = kv_cache.saturating_add(activations).saturating_add(weights);
-        Self { units: Vec::new(), slots, slot_len, kv_cache, activations, bytes, ring: 0, host_bytes: 0 }
+        let (expert_slots, all_experts, expert_slot_len) = (pool.passing(experts), pool.all, pool.slot);
+        Self {
+            slots,
+            slot_len,
+            experts,
+            expert_slots,
+            all_experts,
+            expert_slot_len,
+            kv_cache,
+            activations,
+            bytes,
+            ..Self::default()
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which units run where, which stay and which stream: pure functions of sizes, budgets and rates.
 
 mod device;
+mod experts;
 mod predict;
 mod whole;
 
@@ -19,6 +20,23 @@ pub struct UnitSize {
     pub host: u64,
     /// Keys and values that its device holds for it.
     pub kv_cache: u64,
+    /// The experts that its tokens choose among, units of their own.
+    pub experts: ExpertSizes,
+}
+
+/// What the experts of a layer take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExpertSizes {
+    /// How many there are.
+    pub count: usize,
+    /// How many a token chooses.
+    pub chosen: usize,
+    /// The slot of one.
+    pub slot: u64,
+    /// What the tensors of one take beside the slot.
+    pub tensors: u64,
+    /// One of them in host memory as it lies in its files.
+    pub host: u64,
 }
 
 impl UnitSize {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Plan, Tier, UnitSize};
+use super::{DevicePlan, Plan, Tier, UnitSize};
 
 /// What a machine can do, in bytes of weights a second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,15 +71,20 @@ impl Plan {
     pub fn predict(&self, units: &[UnitSize], rates: &Rates, ahead: bool) -> Prediction {
         let bytes = |units: &mut dyn Iterator<Item = &UnitSize>| units.map(|unit| unit.host).sum::<u64>() as f64;
         let on_disk = units.iter().zip(&self.tiers).filter(|(_, tier)| **tier == Tier::Disk);
-        let read = bytes(&mut on_disk.map(|(unit, _)| unit)) / rates.read;
+        let mut read = bytes(&mut on_disk.map(|(unit, _)| unit));
         let (mut upload, mut compute, mut one_slot) = (0.0f64, 0.0, false);
         for (device, rates) in self.devices.iter().zip(&rates.devices) {
             let streamed = device.units.iter().filter(|unit| self.tiers[**unit] != Tier::Device);
-            let streamed = bytes(&mut streamed.map(|unit| &units[*unit]));
+            let mut streamed = bytes(&mut streamed.map(|unit| &units[*unit]));
+            let chosen = |unit: &usize| (units[*unit].experts.chosen as u64 * units[*unit].experts.host) as f64;
+            let chosen: f64 = device.units.iter().map(chosen).sum();
+            streamed += chosen * device.missed(device.experts);
+            read += chosen * device.missed(device.experts.max(device.host_experts));
             upload = upload.max(rates.upload.map_or(0.0, |rate| streamed / rate));
-            compute += bytes(&mut device.units.iter().map(|unit| &units[*unit])) / rates.compute;
+            compute += (bytes(&mut device.units.iter().map(|unit| &units[*unit])) + chosen) / rates.compute;
             one_slot |= device.slots == 1 && streamed > 0.0;
         }
+        let read = read / rates.read;
         let cores = rates.cached && rates.devices.iter().all(|rates| rates.upload.is_none());
         let seconds = match (one_slot, cores || !ahead) {
             (false, false) => read.max(upload).max(compute),
@@ -93,6 +98,13 @@ impl Plan {
             () => Bottleneck::Compute,
         };
         Prediction { seconds, bottleneck, read, upload, compute }
+    }
+}
+
+impl DevicePlan {
+    /// The part of the chosen experts that are not among so many that are kept, if all are chosen equally often.
+    fn missed(&self, kept: usize) -> f64 {
+        1.0 - kept.min(self.all_experts) as f64 / self.all_experts.max(1) as f64
     }
 }
 

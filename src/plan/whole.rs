@@ -56,7 +56,8 @@ impl Plan {
     /// Whether activations leave nearly all memory to weights, and these stream without pauses.
     fn leaves_room(&self, budgets: &[DeviceBudget]) -> bool {
         let roomy = |(device, budget): (&DevicePlan, &DeviceBudget)| {
-            device.slots != 1 && budget.device.is_none_or(|budget| device.activations <= budget / 8)
+            let pauses = device.slots == 1 || (device.experts == 1 && device.all_experts > 1);
+            !pauses && budget.device.is_none_or(|budget| device.activations <= budget / 8)
         };
         self.devices.iter().zip(budgets).all(roomy)
     }
@@ -77,9 +78,10 @@ impl Plan {
         self.tiers.iter().filter(|tier| **tier == Tier::Device).count()
     }
 
-    /// Whether every unit stays where it is computed with.
+    /// Whether every unit stays where it is computed with, experts included.
     pub fn is_resident(&self) -> bool {
-        self.resident() == self.tiers.len()
+        let keeps_all = |device: &DevicePlan| device.experts == device.all_experts;
+        self.resident() == self.tiers.len() && self.devices.iter().all(keeps_all)
     }
 
     /// Bytes of all memories that devices compute in.
@@ -125,10 +127,12 @@ fn deal(units: &[UnitSize], activations: u64, budgets: &[DeviceBudget]) -> Vec<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::ExpertSizes;
     use crate::unit::CHUNK;
     use proptest::prelude::*;
 
-    const UNIT: UnitSize = UnitSize { slot: 100, tensors: 0, host: 110, kv_cache: 0 };
+    const UNIT: UnitSize = UnitSize { slot: 100, tensors: 0, host: 110, kv_cache: 0, experts: NO_EXPERTS };
+    const NO_EXPERTS: ExpertSizes = ExpertSizes { count: 0, chosen: 0, slot: 0, tensors: 0, host: 0 };
     const MIB4: u64 = CHUNK as u64;
 
     fn of(units: usize, budgets: &[DeviceBudget]) -> Result<Plan> {
@@ -204,6 +208,39 @@ mod tests {
         assert_eq!(units(&of(4, &[budget(500), budget(500)]).unwrap()), [vec![0, 1, 2, 3], vec![]]);
     }
 
+    /// Experts get what layers leave, and one at least.
+    #[test]
+    fn experts_come_after_layers() {
+        let experts = ExpertSizes { count: 4, chosen: 2, slot: 30, tensors: 0, host: 30 };
+        let units = [UnitSize { experts, ..UNIT }, UNIT, UnitSize { experts, ..UNIT }];
+        let plan = |device| Plan::new(&units, (1, 1), |_| 0, &[DeviceBudget { device: Some(device), ..budget(0) }]);
+        let shape = |device| {
+            let plan = plan(device).unwrap();
+            (plan.devices[0].slots, plan.resident(), plan.devices[0].experts)
+        };
+        assert_eq!(shape(130), (1, 0, 1));
+        assert_eq!(shape(260), (2, 0, 2));
+        assert_eq!(shape(329), (2, 0, 4));
+        assert_eq!(shape(330), (0, 3, 1));
+        assert_eq!(shape(530), (0, 3, 7));
+        assert_eq!(shape(540), (0, 3, 8));
+        assert!(!plan(530).unwrap().is_resident() && plan(540).unwrap().is_resident());
+        let error = plan(129).unwrap_err().to_string();
+        assert!(error.contains("(largest unit 100 bytes, an expert 30 bytes, KV cache"), "{error}");
+    }
+
+    /// What a device with memory of its own cannot keep of experts is kept in host memory.
+    #[test]
+    fn experts_fill_host_memory_last() {
+        let experts = ExpertSizes { count: 8, chosen: 2, slot: 30, tensors: 0, host: 40 };
+        let own = |host| DeviceBudget { device: Some(330), host: Some(host), has_own_memory: true };
+        let plan = |host| Plan::new(&[UnitSize { experts, ..UNIT }; 2], (1, 1), |_| 0, &[own(host)]);
+        let of = |host| plan(host).map(|plan| (plan.devices[0].host_experts, plan.devices[0].host_bytes));
+        assert_eq!(of(32 * MIB4 + 80).unwrap(), (2, 32 * MIB4 + 80));
+        assert_eq!(of(32 * MIB4 + 80 + 130).unwrap().0, 2 + 3);
+        assert!(of(2 * MIB4 + 79).is_err());
+    }
+
     /// Small budgets make chunks small before they make slots few.
     #[test]
     fn chunks_fit_the_budget() {
@@ -236,15 +273,16 @@ mod tests {
     proptest! {
         #[test]
         fn the_budget_holds(
-            sizes in prop::collection::vec((1u64..1000, prop_oneof![Just(0u64), 1u64..2000], 0u64..50), 1..40),
+            sizes in prop::collection::vec((1u64..1000, prop_oneof![Just(0u64), 1u64..2000], 0u64..50, 0usize..9), 1..40),
             activations in 0u64..3, columns in 1usize..2000, devices in prop::collection::vec(0u64..20_000, 1..4),
         ) {
             let copied = sizes[0].1 > 0;
             let units: Vec<_> = sizes
                 .iter()
-                .map(|&(slot, tensors, kv_cache)| {
+                .map(|&(slot, tensors, kv_cache, count)| {
                     let tensors = if copied { tensors.max(1) } else { 0 };
-                    UnitSize { slot, tensors, host: slot, kv_cache }
+                    let experts = ExpertSizes { count, chosen: 1, slot: slot / 2 + 1, tensors, host: slot };
+                    UnitSize { slot, tensors, host: slot, kv_cache, experts }
                 })
                 .collect();
             let needs = |chunk: usize| activations * chunk as u64;
@@ -258,6 +296,8 @@ mod tests {
                         prop_assert!(device.bytes <= *budget);
                         let streams = device.units.iter().any(|unit| plan.tiers[*unit] != Tier::Device);
                         prop_assert!(device.slots > 0 || !streams);
+                        prop_assert!(device.experts > 0 || device.all_experts == 0);
+                        prop_assert!(device.experts <= device.all_experts);
                     }
                 }
                 Err(_) => {

@@ -1,6 +1,7 @@
 //! Keeps the next units coming: rings of memory, threads that read and upload, and the order of units.
 
 mod feed;
+mod fetch;
 mod join;
 mod kept;
 mod order;
@@ -20,10 +21,11 @@ use std::thread::JoinHandle;
 
 use leveret_models::Backend;
 
+pub(crate) use fetch::Fetch;
 pub(crate) use kept::Kept;
-pub(crate) use order::{Arrived, Order};
+pub(crate) use order::{Arrived, Clock, Order, Work};
 pub(crate) use readers::{Job, Readers, read_chunk};
-pub(crate) use slot::{DeviceSlot, HostRing, HostSlot};
+pub(crate) use slot::{DeviceRing, DeviceSlot, HostRing, HostSlot};
 pub use transfer::Transfer;
 
 use crate::error::{AtPath, Error, Result};

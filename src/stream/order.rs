@@ -41,11 +41,11 @@ pub(crate) struct Work {
 
 /// Until when bytes of one kind have counted as being on their way, so that no moment counts twice.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Clock(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct Clock(Arc<Mutex<Option<Instant>>>);
 
 impl Work {
     /// Takes note of bytes that were on their way from `start` to `end`.
-    pub(super) fn add(&mut self, (start, end): (Instant, Instant), clock: &Clock) {
+    pub(crate) fn add(&mut self, (start, end): (Instant, Instant), clock: &Clock) {
         let mut clock = clock.0.lock().unwrap_or_else(PoisonError::into_inner);
         let from = clock.map_or(start, |clock| clock.max(start));
         self.busy += end.saturating_duration_since(from);

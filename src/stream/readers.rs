@@ -84,7 +84,7 @@ impl Readers {
     }
 
     /// What the time of reading is counted by.
-    pub(super) fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.clock.clone()
     }
 }

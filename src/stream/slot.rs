@@ -30,7 +30,17 @@ impl HostRing {
 
     /// The next that is free; waits for it.
     pub(crate) fn take(&self) -> Result<HostSlot, RecvError> {
-        Ok(HostSlot { memory: Some(self.free.recv()?), home: Some(self.home.clone()) })
+        Ok(self.lend(self.free.recv()?))
+    }
+
+    /// One that is free, if there is one.
+    pub(crate) fn try_take(&self) -> Option<HostSlot> {
+        Some(self.lend(self.free.try_recv().ok()?))
+    }
+
+    /// Memory that comes back to this ring, from now on a part of it.
+    pub(crate) fn lend(&self, memory: Box<dyn HostMemory>) -> HostSlot {
+        HostSlot { memory: Some(memory), home: Some(self.home.clone()) }
     }
 }
 
@@ -47,6 +57,11 @@ impl HostSlot {
     ) -> Result<Self> {
         self.memory = self.memory.take().map(map).transpose()?;
         Ok(self)
+    }
+
+    /// Frees the memory, which does not come back to its ring.
+    pub(crate) fn free(mut self) {
+        self.memory = None;
     }
 
     /// Shares the memory, read-only from here on; it goes home with the last view of it.
@@ -112,6 +127,11 @@ impl DeviceRing {
         Self { home, free, fresh }
     }
 
+    /// Adds memory that nobody has used yet.
+    pub(crate) fn add(&mut self, memory: DeviceMemory) {
+        self.fresh.push(memory);
+    }
+
     /// The next that is free; waits for it, and for the kernels that read it.
     pub(crate) fn take(&mut self) -> Result<DeviceSlot> {
         let memory = match self.fresh.pop() {
@@ -130,6 +150,11 @@ impl DeviceSlot {
     /// Memory that belongs to no ring.
     pub(crate) fn alone(memory: DeviceMemory) -> Self {
         Self { memory: Some(memory), home: None }
+    }
+
+    /// Frees the memory, which does not come back to its ring.
+    pub(crate) fn free(mut self) {
+        self.memory = None;
     }
 
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read for devices with memory of their own"))]

@@ -15,6 +15,8 @@ pub(crate) struct Units {
     pub(crate) embedding_dtype: DType,
     /// The layers, then the parts of the head, in the order of a pass.
     pub(crate) units: Vec<Unit>,
+    /// Layer by layer, the experts that its tokens choose among; none where a layer has no such.
+    pub(crate) experts: Vec<Vec<Unit>>,
 }
 
 impl Units {
@@ -35,6 +37,8 @@ impl Units {
             }
             units.push(lay_out(UnitKind::Layer(index), found));
         }
+        let experts = (0..outline.layers.len()).map(|layer| experts(&mut finder, &places, outline, layer));
+        let experts = experts.collect::<Result<_>>()?;
         let (mut norm, mut rows) = (Vec::new(), Vec::new());
         for (name, parameter) in places.head(outline) {
             let arrays = finder.parameter(&name, parameter)?;
@@ -42,8 +46,23 @@ impl Units {
         }
         units.extend(head(outline.embedding[0], &norm, &rows, &units));
         refuse_extra_tensors(checkpoint, outline, &places, &finder)?;
-        Ok(Self { embedding, embedding_dtype, units })
+        Ok(Self { embedding, embedding_dtype, units, experts })
     }
+}
+
+/// The experts of a layer, each cut out for itself.
+fn experts(finder: &mut Finder<'_>, places: &Places, outline: &Outline, layer: usize) -> Result<Vec<Unit>> {
+    let Some((experts, parameters)) = &outline.experts[layer] else { return Ok(Vec::new()) };
+    let prefix = places.layer_prefix(outline, layer);
+    let unit = |expert: usize| {
+        let mut found = Vec::new();
+        for parameter in parameters {
+            let arrays = finder.placed(&prefix, &experts.places(expert, &parameter.name), parameter)?;
+            found.extend(arrays.into_iter().map(|array| (array.name, array.found)));
+        }
+        Ok(lay_out(UnitKind::Expert { layer, expert }, found))
+    };
+    (0..experts.count).map(unit).collect()
 }
 
 /// The head in parts no larger than the largest layer, so that it never decides how much memory is needed.
@@ -72,6 +91,10 @@ fn refuse_extra_tensors(
 ) -> Result<()> {
     // Tables that old checkpoints saved though they follow from the config.
     let ignored = |name: &str| name.ends_with("rotary_emb.inv_freq");
+    let unused = |name: &str| places.layer_of(outline, name).is_some_and(|layer| outline.is_unused(layer));
+    let named =
+        |name: &str| places.rest(name).is_some_and(|rest| outline.names.unused.iter().any(|it| rest.starts_with(it)));
+    let ignored = |name: &str| ignored(name) || unused(name) || named(name);
     let extra = |name: &&str| places.owns(name, outline) && !ignored(name) && !finder.has_used(name);
     match checkpoint.names().filter(extra).min().and_then(|name| Some((name, checkpoint.get(name)?))) {
         Some((name, entry)) => {

@@ -3,6 +3,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::DType;
+use leveret_models::layers::Place;
 use leveret_models::weight::{Format, Part};
 
 use super::Parameter;
@@ -62,6 +63,17 @@ impl<'a> Finder<'a> {
             return of.into_iter().collect();
         }
         let found = self.floats(name, parameter)?;
+        Ok(vec![Array { name: parameter.name.clone(), found, rows: 1 }])
+    }
+
+    /// The tensors of a parameter that lies at one of several places: at the first that the checkpoint has.
+    pub(super) fn placed(&mut self, prefix: &str, places: &[Place], parameter: &Parameter) -> Result<Vec<Array>> {
+        let Some(place) = place(self.checkpoint, prefix, places) else { return Ok(Vec::new()) };
+        let name = format!("{prefix}{}", place.tensor);
+        let Some(part) = &place.part else { return self.parameter(&name, parameter) };
+        let whole = Parameter { name: parameter.name.clone(), shape: part.of.clone(), packable: false };
+        let (entry, dtype) = self.floats(&name, &whole)?;
+        let found = (part_of(&entry, part, &parameter.shape), dtype);
         Ok(vec![Array { name: parameter.name.clone(), found, rows: 1 }])
     }
 
@@ -125,6 +137,21 @@ impl<'a> Finder<'a> {
         self.used.insert(name.to_owned());
         Ok((entry, dtype))
     }
+}
+
+/// The first of several places that a checkpoint has, else the first of all.
+pub(crate) fn place<'a>(checkpoint: &Checkpoint, prefix: &str, places: &'a [Place]) -> Option<&'a Place> {
+    let there = |place: &&Place| checkpoint.get(&format!("{prefix}{}", place.tensor)).is_some();
+    places.iter().find(there).or(places.first())
+}
+
+/// A part of a tensor of the shape that it says, as a range of its bytes.
+pub(crate) fn part_of(entry: &TensorEntry, part: &leveret_models::layers::Part, shape: &[usize]) -> TensorEntry {
+    let rows = part.of[0] * part.of[1];
+    let row = entry.len / rows.max(1) as u64;
+    let start = (part.index * part.of[1] + part.rows.start) as u64 * row;
+    let (offset, len) = (entry.offset + start, part.rows.len() as u64 * row);
+    TensorEntry { offset, len, shape: shape.to_vec(), ..entry.clone() }
 }
 
 /// Some rows of a tensor, as a range of its bytes.

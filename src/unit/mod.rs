@@ -13,6 +13,7 @@ use burn::tensor::DType;
 use leveret_models::weight::Format;
 
 pub(crate) use cut::Units;
+pub(crate) use find::{part_of, place};
 #[cfg(all(test, feature = "flex"))]
 pub(crate) use layout::lay_out;
 pub(crate) use outline::{Outline, Parameter};
@@ -37,6 +38,11 @@ pub(crate) struct Unit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UnitKind {
     Layer(usize),
+    /// One of the experts that tokens choose among in a layer.
+    Expert {
+        layer: usize,
+        expert: usize,
+    },
     /// Some rows of the head; the first part also has the final norm.
     Head(Range<usize>),
 }
@@ -45,6 +51,7 @@ impl fmt::Display for UnitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Layer(index) => write!(f, "layer {index}"),
+            Self::Expert { layer, expert } => write!(f, "expert {expert} of layer {layer}"),
             Self::Head(rows) => write!(f, "the head (rows {} to {})", rows.start, rows.end),
         }
     }

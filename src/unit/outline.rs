@@ -1,4 +1,5 @@
 use leveret_models::Names;
+use leveret_models::layers::Experts;
 
 /// A parameter as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,20 @@ pub(crate) struct Outline {
     /// Rows and columns of the embedding.
     pub(crate) embedding: [usize; 2],
     pub(crate) layers: Vec<Vec<Parameter>>,
+    /// Layer by layer, its experts and the parameters of each of them, if it has some.
+    pub(crate) experts: Vec<Option<(Experts, Vec<Parameter>)>>,
     /// Parameters of the final norm and the whole head.
     pub(crate) head: Vec<Parameter>,
+    /// Layers behind the last that a checkpoint may have, and nobody needs.
+    pub(crate) unused_layers: usize,
     /// Whether the head may be the embedding.
     pub(crate) tied: bool,
+}
+
+impl Outline {
+    /// Whether a layer is one of those behind the last.
+    pub(crate) fn is_unused(&self, layer: usize) -> bool {
+        let layers = self.layers.len();
+        (layers..layers.saturating_add(self.unused_layers)).contains(&layer)
+    }
 }

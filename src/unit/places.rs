@@ -58,8 +58,25 @@ impl Places {
         outline: &'a Outline,
         index: usize,
     ) -> impl Iterator<Item = (String, &'a Parameter)> {
-        let layer = format!("{}{}.{index}", self.prefix, outline.names.layers);
-        outline.layers[index].iter().map(move |parameter| (format!("{layer}.{}", parameter.name), parameter))
+        let layer = self.layer_prefix(outline, index);
+        let tensor = move |name: &str| format!("{layer}{}", outline.names.of_layer(name));
+        outline.layers[index].iter().map(move |parameter| (tensor(&parameter.name), parameter))
+    }
+
+    /// What stands before all names of a layer.
+    pub(crate) fn layer_prefix(&self, outline: &Outline, index: usize) -> String {
+        format!("{}{}.{index}.", self.prefix, outline.names.layers)
+    }
+
+    /// What follows the prefix in the name of a tensor.
+    pub(crate) fn rest<'a>(&self, tensor: &'a str) -> Option<&'a str> {
+        tensor.strip_prefix(&self.prefix)
+    }
+
+    /// The layer that a tensor belongs to.
+    pub(crate) fn layer_of(&self, outline: &Outline, tensor: &str) -> Option<usize> {
+        let rest = tensor.strip_prefix(&self.prefix)?.strip_prefix(outline.names.layers)?.strip_prefix('.')?;
+        rest.split('.').next()?.parse().ok()
     }
 
     /// The tensors of the final norm and of the head.

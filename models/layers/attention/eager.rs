@@ -23,7 +23,14 @@ impl<B: Backend> Attention<B> for Eager {
 
         let scores = input.grouped_queries().cast(DType::F32).matmul(input.keys().cast(DType::F32).transpose());
         let scores = (scores * input.scale).reshape([batch, heads, q, k]) + mask;
-        let weights = softmax(scores, 3).reshape(grouped);
+        let weights = match &input.sinks {
+            Some(sinks) => {
+                let sinks = sinks.clone().cast(DType::F32).reshape([1, heads, 1, 1]).expand([batch, heads, q, 1]);
+                softmax(Tensor::cat(vec![scores, sinks], 3), 3).narrow(3, 0, k)
+            }
+            None => softmax(scores, 3),
+        };
+        let weights = weights.reshape(grouped);
         weights.matmul(input.values().cast(DType::F32)).reshape([batch, heads, q, head_dim]).cast(dtype)
     }
 }

@@ -44,13 +44,22 @@ pub struct AttentionShape {
     pub q: usize,
     /// Keys of each sequence.
     pub k: usize,
+    /// Whether scores are more than scaled and masked.
+    pub shapes_scores: bool,
 }
 
 impl AttentionShape {
     /// The shape for `batch` sequences of a model of these sizes.
     pub fn new(dims: &Dims, batch: usize, q: usize, k: usize) -> Self {
         let heads = |n: usize| n.saturating_mul(batch);
-        Self { heads: heads(dims.num_heads), kv_heads: heads(dims.num_kv_heads), head_dim: dims.head_dim, q, k }
+        Self {
+            heads: heads(dims.num_heads),
+            kv_heads: heads(dims.num_kv_heads),
+            head_dim: dims.head_dim,
+            q,
+            k,
+            shapes_scores: dims.shapes_scores,
+        }
     }
 
     /// Numbers in the scores of `q` queries and `k` keys.
@@ -82,9 +91,16 @@ pub struct AttentionInput<'a, B: Backend> {
     pub mask: &'a Mask<'a>,
     /// What scores are multiplied by.
     pub scale: f64,
+    /// A score of each head that counts in the softmax and has no value, `[num_heads]`.
+    pub sinks: Option<Tensor<B, 1>>,
 }
 
 impl<B: Backend> AttentionInput<'_, B> {
+    /// Whether scores are more than scaled and masked, which not every kernel knows.
+    pub fn shapes_scores(&self) -> bool {
+        self.sinks.is_some()
+    }
+
     /// The keys that count, `[batch, num_kv_heads, k, head_dim]`.
     pub fn keys(&self) -> Tensor<B, 4> {
         self.k.clone().narrow(2, self.columns.start, self.columns.len())

@@ -52,8 +52,17 @@ impl Sdpa {
         let q = q.reshape([batch, kv_heads, grouped, head_dim]);
 
         let column = [batch, kv_heads, grouped, 1];
-        let mut max = Tensor::<B, 4>::full(column, f32::MIN, (&device, DType::F32));
-        let mut sum = Tensor::<B, 4>::zeros(column, (&device, DType::F32));
+        // A sink is a score that has been seen already.
+        let (mut max, mut sum) = match &input.sinks {
+            Some(sinks) => {
+                let sinks = sinks.clone().cast(DType::F32).reshape([1, heads, 1, 1]).expand([batch, heads, n, 1]);
+                (sinks.reshape(column), Tensor::<B, 4>::ones(column, (&device, DType::F32)))
+            }
+            None => {
+                let none = Tensor::<B, 4>::zeros(column, (&device, DType::F32));
+                (Tensor::<B, 4>::full(column, f32::MIN, (&device, DType::F32)), none)
+            }
+        };
         let mut out = Tensor::<B, 4>::zeros([batch, kv_heads, grouped, head_dim], (&device, DType::F32));
         for block in blocks(keys, self.key_block) {
             let visibility = input.mask.visibility(rows.clone(), block.clone());
@@ -101,7 +110,8 @@ mod tests {
         for queries in [1, 2, 7, 64, 129] {
             for past in [0, 1, 13] {
                 for (left, right) in [(0, 0), (3, 0), (0, 2)] {
-                    for window in [None, Some(1), Some(5)] {
+                    for (window, has_sinks) in [(None, false), (Some(1), false), (Some(5), false), (Some(5), true)] {
+                        let sinks = has_sinks.then(|| Tensor::random([6], Distribution::Normal(0.0, 2.0), &device));
                         let columns = past + queries;
                         let padded = |i: usize| i < left.min(columns - 1) || i + right.min(columns - 1) >= columns;
                         let row = (0..columns).map(|i| if padded(i) { PAD } else { i as i32 });
@@ -119,6 +129,7 @@ mod tests {
                             columns: 0..columns,
                             mask: &mask,
                             scale: 0.35,
+                            sinks: sinks.clone(),
                         };
                         let seen = |row, i| last.row(row)[i] != PAD;
                         let (want, got) =

@@ -6,6 +6,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use leveret::Backend;
+use leveret::models::layers::Experts;
 use leveret::models::registry::FAMILIES;
 
 use crate::device::Task;
@@ -52,6 +53,9 @@ impl Task for Info {
         row("layers", dims.num_layers.to_string());
         row("hidden_size", dims.hidden_size.to_string());
         row("heads", format!("{} of {}, {} for keys", dims.num_heads, dims.head_dim, dims.num_kv_heads));
+        if let Some(experts) = experts(&model.experts()) {
+            row("experts", experts);
+        }
         row("vocab_size", dims.vocab_size.to_string());
         row("positions", dims.max_positions.to_string());
         row("run dtype", format!("{:?}", model.dtype()));
@@ -63,4 +67,13 @@ impl Task for Info {
         row("", format!("{} for {} positions; `leveret plan` says more", mib(plan.bytes()), 2 * prompt));
         Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
     }
+}
+
+/// How many experts there are, and how many a token chooses.
+fn experts(layers: &[Option<Experts>]) -> Option<String> {
+    let some: Vec<_> = layers.iter().flatten().collect();
+    let (first, last) = (some.first()?, some.last()?);
+    let range =
+        if first.count == last.count { first.count.to_string() } else { format!("{} to {}", first.count, last.count) };
+    Some(format!("{range} in each of {} layers, {} for a token", some.len(), first.chosen))
 }

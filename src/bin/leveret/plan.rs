@@ -106,6 +106,17 @@ fn describe_plan(plan: &Planned, units: &[String], table: &mut Table) {
                 row(format!("  {name}"), format!("{}: {}", counted(here.len()), names(&here, units)));
             }
         }
+        if device.all_experts > 0 {
+            let host = match device.host_experts {
+                0 => String::new(),
+                kept => format!(", {kept} in host memory"),
+            };
+            let size = mib(device.expert_slot_len);
+            row(
+                "  experts".to_owned(),
+                format!("{} of {} resident{host}; {size} each", device.experts, device.all_experts),
+            );
+        }
     }
 }
 

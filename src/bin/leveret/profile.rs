@@ -36,7 +36,17 @@ pub fn table(stats: &Stats) -> Table {
     };
     row("meanwhile: disk read", passes.map(|pass| moved(pass.read_bytes, pass.read_seconds)));
     row("meanwhile: upload", passes.map(|pass| moved(pass.upload_bytes, pass.upload_seconds)));
+    if passes.iter().any(|pass| pass.experts > 0) {
+        let share = |of: fn(&PassStats) -> usize| passes.map(|pass| [of(pass).to_string(), of_all(of(pass), pass)]);
+        row("experts resident", share(|pass| pass.experts_resident));
+        row("experts read", share(|pass| pass.experts_read));
+    }
     table
+}
+
+/// Which part of the experts that were computed with.
+fn of_all(part: usize, pass: &PassStats) -> String {
+    percent(part as f64 / pass.experts.max(1) as f64)
 }
 
 fn add(mut sum: PassStats, pass: &PassStats) -> PassStats {

@@ -1,0 +1,116 @@
+//! Granite 3 with experts: Mixtral whose embedding, attention, sums and logits are scaled by numbers of the config.
+//!
+//! Reference: `transformers/models/granitemoe/modeling_granitemoe.py`.
+
+use burn::module::Module;
+use burn::prelude::Tensor;
+use serde::Deserialize;
+
+use crate::config::unsupported;
+use crate::layers::{
+    ExpertNames, Experts, Head, Moe, RmsNorm, Routing, Scoring, SelfAttention, SelfAttentionConfig, Step,
+};
+use crate::moe_config::{MoeConfig, Sparse, With};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Names};
+
+/// The `config.json` of a Granite with experts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "With<MoeConfig>")]
+pub struct GraniteMoe {
+    base: DecoderConfig,
+    own: MoeConfig,
+    sparse: Sparse,
+}
+
+/// As Granite's checkpoints spell experts; single ones are only in those that were packed.
+const NAMES: ExpertNames = ExpertNames {
+    apart: [
+        "block_sparse_moe.experts.{}.gate_proj.weight",
+        "block_sparse_moe.experts.{}.up_proj.weight",
+        "block_sparse_moe.experts.{}.down_proj.weight",
+    ],
+    together: ["block_sparse_moe.input_linear.weight", "block_sparse_moe.output_linear.weight"],
+};
+
+impl From<With<MoeConfig>> for GraniteMoe {
+    fn from(With { mut base, own }: With<MoeConfig>) -> Self {
+        base.max_position_embeddings.get_or_insert(2048);
+        base.mlp_bias = false;
+        let routing = Routing::softmax(own.num_experts_per_tok.unwrap_or(2));
+        let scale = own.residual_multiplier.unwrap_or(1.0) as f32;
+        let sparse = Sparse {
+            count: own.num_local_experts.or(own.num_experts).unwrap_or(8),
+            routing: Routing { scoring: Scoring::SoftmaxOfChosen, scale, ..routing },
+            width: base.intermediate_size,
+            names: NAMES,
+            ..Sparse::default()
+        };
+        Self { base, own, sparse }
+    }
+}
+
+impl Architecture for GraniteMoe {
+    const FAMILY: &'static str = "Granite 3 with experts";
+    const MODEL_TYPES: &'static [&'static str] = &["granitemoe"];
+    type Layer<B: Backend> = GraniteMoeLayer<B>;
+
+    fn config(&self) -> &DecoderConfig {
+        &self.base
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.base.check()?;
+        if self.own.logits_scaling == Some(0.0) {
+            return Err(unsupported("logits_scaling", 0, "a number that logits can be divided by"));
+        }
+        self.sparse.routing.check(self.sparse.count)
+    }
+
+    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> GraniteMoeLayer<B> {
+        let scale = self.own.attention_multiplier.unwrap_or(1.0);
+        let attention = SelfAttentionConfig { scale, ..SelfAttentionConfig::new(&self.base) };
+        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps, device);
+        GraniteMoeLayer {
+            input_layernorm: norm(),
+            self_attn: SelfAttention::new(&attention, device),
+            post_attention_layernorm: norm(),
+            mlp: self.sparse.block(&self.base, device),
+            // What comes out of the embedding goes into the first layer and nowhere else.
+            embedding_multiplier: self.own.embedding_multiplier.filter(|_| index == 0).unwrap_or(1.0),
+            residual_multiplier: self.own.residual_multiplier.unwrap_or(1.0),
+        }
+    }
+
+    fn experts(&self, _index: usize) -> Option<Experts> {
+        Some(self.sparse.experts(&self.base))
+    }
+
+    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
+        self.base.head(rows, norm, device).scaled(1.0 / self.own.logits_scaling.unwrap_or(1.0))
+    }
+
+    fn names(&self) -> Names {
+        Names { renamed: &[("mlp.gate.", "block_sparse_moe.router.layer.")], ..Names::default() }
+    }
+}
+
+/// One layer of a Granite with experts. What experts add is scaled with their weights.
+#[derive(Module, Debug)]
+pub struct GraniteMoeLayer<B: Backend> {
+    input_layernorm: RmsNorm<B>,
+    self_attn: SelfAttention<B>,
+    post_attention_layernorm: RmsNorm<B>,
+    mlp: Moe<B>,
+    embedding_multiplier: f64,
+    residual_multiplier: f64,
+}
+
+impl<B: Backend> DecoderLayer<B> for GraniteMoeLayer<B> {
+    fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+        let x = if self.embedding_multiplier == 1.0 { x } else { x * self.embedding_multiplier };
+        let nothing = x.zeros_like();
+        let attended = self.self_attn.forward(self.input_layernorm.before(x.clone()), nothing, step);
+        let x = x + attended * self.residual_multiplier;
+        self.mlp.forward(self.post_attention_layernorm.before(x.clone()), x, step)
+    }
+}
