@@ -133,8 +133,8 @@ impl<R: CubeRuntime> End<R> {
     }
 }
 
-/// The products `[batch, seq, out]`, one unless each is a result; `None` where Burn's matrix product is the better one, or no
-/// kernel suits.
+/// The products `[batch, seq, out]`, one unless each is a result; `None` where Burn's matrix product is the better one,
+/// or no kernel suits.
 ///
 /// Burn's rounds f32 to 19 bits, so f32 is always multiplied here.
 pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End<R>) -> Option<Vec<CubeTensor<R>>> {
