@@ -15,12 +15,22 @@ pub(crate) fn read(entry: &Value) -> Result<Format, String> {
     match text("quant_method") {
         Some("leveret") => integers(entry),
         Some("fp8") => floats(entry),
-        method => Err(format!(
-            "asks for `{}`, expected none, `fp8` or `leveret`; use a checkpoint in F32, F16 or BF16, or what \
-             `leveret pack` makes of one",
-            method.unwrap_or("unknown")
-        )),
+        method => {
+            let found = match method.or_else(|| bitsandbytes(entry)) {
+                Some(method) => format!("asks for `{method}`"),
+                None => "has no quant_method".to_owned(),
+            };
+            Err(format!(
+                "{found}, expected none, `fp8` or `leveret`; use a checkpoint in F32, F16 or BF16, or what \
+                 `leveret pack` makes of one"
+            ))
+        }
     }
+}
+
+/// The field by which old entries of bitsandbytes are known.
+fn bitsandbytes(entry: &Value) -> Option<&'static str> {
+    ["load_in_4bit", "load_in_8bit"].into_iter().find(|field| entry.get(field).and_then(Value::as_bool) == Some(true))
 }
 
 /// The entry that names a format, `fp8` as the hub spells it.
@@ -54,8 +64,8 @@ fn integers(entry: &Value) -> Result<Format, String> {
     let Some((format, bits)) = named else {
         return Err(wrong("format", name, "\"int8\" or \"int4\""));
     };
-    expect(entry, "bits", &json!(bits))?;
-    expect(entry, "group_size", &json!(GROUP_SIZE))?;
+    require(entry, "bits", &json!(bits))?;
+    require(entry, "group_size", &json!(GROUP_SIZE))?;
     Ok(format)
 }
 
@@ -67,6 +77,12 @@ fn floats(entry: &Value) -> Result<Format, String> {
         Some(size) if *size == json!(WEIGHT_BLOCK_SIZE) => Ok(Format::Fp8),
         size => Err(wrong("weight_block_size", size.unwrap_or(&Value::Null), "[128,128]: a scale for each block")),
     }
+}
+
+/// An error unless a field is there and says this.
+fn require(entry: &Value, field: &str, expected: &Value) -> Result<(), String> {
+    let found = entry.get(field).unwrap_or(&Value::Null);
+    if found == expected { Ok(()) } else { Err(wrong(field, found, &expected.to_string())) }
 }
 
 /// An error if a field is there and says something else.
@@ -100,6 +116,9 @@ mod tests {
             read(&entry).unwrap_err()
         };
         assert!(changed(Format::Int8, "bits", 4.into()).starts_with("has bits = 4, expected 8"));
+        assert!(changed(Format::Int8, "bits", Value::Null).starts_with("has bits = null, expected 8"));
+        assert!(changed(Format::Int4, "quant_method", Value::Null).starts_with("has no quant_method"));
+        assert!(read(&json!({"load_in_4bit": true})).unwrap_err().starts_with("asks for `load_in_4bit`"));
         assert!(changed(Format::Int4, "group_size", 128.into()).starts_with("has group_size = 128, expected 32"));
         assert!(changed(Format::Int4, "format", "nf4".into()).contains("expected \"int8\" or \"int4\""));
         assert!(changed(Format::Int4, "format", "fp8".into()).contains("expected \"int8\" or \"int4\""));

@@ -46,8 +46,7 @@ impl Format {
 
     /// Whether a matrix of this shape can be packed: groups have to fill its rows.
     pub fn suits(self, [outputs, inputs]: [usize; 2]) -> bool {
-        let group = if self == Self::Fp8 { 1 } else { super::GROUP };
-        outputs > 0 && inputs > 0 && inputs.is_multiple_of(group)
+        outputs > 0 && inputs > 0 && inputs.is_multiple_of(super::GROUP)
     }
 
     /// The codes and the scales of a matrix `[out, in]`.

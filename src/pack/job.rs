@@ -81,9 +81,9 @@ impl Pack {
         let total: u64 = missing().sum();
         let files = small.iter().chain(&last).filter(|file| !target.has(&file.name));
         let files: u64 = files.map(|file| file.bytes.len() as u64).sum();
+        let _lock = target.lock()?;
         target.remove_partial()?;
         target.check_space(total + files)?;
-        target.make()?;
         if total > 0 {
             last.iter().rev().try_for_each(|file| target.remove(&file.name))?;
         }

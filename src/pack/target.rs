@@ -1,4 +1,4 @@
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -85,9 +85,21 @@ impl Target {
         }
     }
 
-    /// Makes the directory, if need be.
-    pub(super) fn make(&self) -> Result<()> {
-        fs::create_dir_all(&self.dir).at(&self.dir)
+    /// Makes the directory, if need be, and keeps other runs out of it for as long as the answer lives.
+    pub(super) fn lock(&self) -> Result<Option<File>> {
+        fs::create_dir_all(&self.dir).at(&self.dir)?;
+        if !cfg!(unix) {
+            return Ok(None);
+        }
+        let dir = File::open(&self.dir).at(&self.dir)?;
+        match dir.try_lock() {
+            Ok(()) => Ok(Some(dir)),
+            Err(TryLockError::WouldBlock) => {
+                let reason = "another run is packing into it; wait until that has ended".to_owned();
+                Err(Error::Unsupported { path: self.dir.clone(), reason })
+            }
+            Err(TryLockError::Error(error)) => Err(error).at(&self.dir),
+        }
     }
 
     /// Removes what a run that was ended has left half written.

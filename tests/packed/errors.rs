@@ -89,7 +89,7 @@ fn wrong_shapes(#[case] name: &str, #[case] shape: Vec<usize>, #[case] says: &st
 #[case(json!({"quant_method": "leveret"}), "has format = null, expected \"int8\" or \"int4\"")]
 #[case(json!({"quant_method": "fp8"}), "has weight_block_size = null, expected [128,128]")]
 #[case(json!({"quant_method": "awq", "bits": 4}), "asks for `awq`, expected none, `fp8` or `leveret`")]
-#[case(json!({}), "asks for `unknown`, expected none, `fp8` or `leveret`")]
+#[case(json!({}), "has no quant_method, expected none, `fp8` or `leveret`")]
 #[case(Value::Null, "dtype I8, expected F32, F16 or BF16")]
 fn another_config(#[case] quantization: Value, #[case] says: &str) {
     assert_says(&error(Format::Int8, |_, config| config["quantization_config"] = quantization), &[says]);

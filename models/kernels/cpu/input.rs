@@ -1,3 +1,5 @@
+use std::mem::offset_of;
+
 use super::level::Level;
 use super::matrix::{BLOCK, GROUP, Matrix, Weights};
 use super::simd::{CHUNK, Simd};
@@ -22,22 +24,30 @@ pub(super) struct Floats(pub(super) [f32; BLOCK]);
 
 /// Four groups of 32 numbers, each as 16-bit integers times a scale of its own.
 #[derive(Clone, Copy)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Quantised {
     /// In the order, and cut in digits as [`Simd::arrange`](super::simd::Simd::arrange) says.
     pub(super) numbers: [i16; BLOCK],
     /// What to begin sums with: for instruction sets that ask for weights above zero.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) starts: [i32; 16],
     /// The scale of each group, four times.
     pub(super) scales: [f32; 16],
     /// The scales of the groups of this block and the three after it.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) run_scales: [f32; 16],
     /// The sums of the numbers of those groups, times their scales.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) run_sums: [f32; 16],
 }
+
+// Kernels load them with instructions that ask for this.
+const _: () = assert!(
+    offset_of!(Quantised, starts) % 64 == 0
+        && offset_of!(Quantised, scales) % 64 == 0
+        && offset_of!(Quantised, run_scales) % 64 == 0
+        && offset_of!(Quantised, run_sums) % 64 == 0
+);
 
 impl Input {
     pub(super) fn new(level: Level, x: &[f32], matrices: &[Matrix]) -> Self {

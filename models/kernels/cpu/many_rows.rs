@@ -45,6 +45,7 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
 
     #[inline(always)]
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
+        assert!(E::NUMBERS == 1 || simd.multiplies_pairs(), "pairs are for instruction sets that multiply them");
         let panel = self.y.first().map_or(0, |y| y.len());
         let tiles = panel.div_ceil(S::TILE);
         let groups = self.x.groups().len();

@@ -159,7 +159,7 @@ fn planes<X: Float, N: Size>(
                     let mut mixture = mixed[r] * Vector::new(rescale);
                     #[unroll]
                     for j in 0..keys_at_once {
-                        let weight = select(scores[j] > lowest, f32::exp(scores[j] - top), 0.0f32);
+                        let weight = select(scores[j] <= lowest, 0.0f32, f32::exp(scores[j] - top));
                         sum += weight;
                         mixture += values[j] * Vector::new(weight);
                     }

@@ -65,7 +65,7 @@ impl Running {
                 let mut weights = Pair::<f32>::empty();
                 #[unroll]
                 for c in 0..2usize {
-                    let weight = select(score[c] > lowest, f32::exp(score[c] - highest), 0.0f32);
+                    let weight = select(score[c] <= lowest, 0.0f32, f32::exp(score[c] - highest));
                     weights[c] = weight;
                     self.sum[r] += weight;
                 }

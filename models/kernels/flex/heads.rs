@@ -49,7 +49,7 @@ fn over(buffer: Tensor<Flex, 4>, columns: Rotation, at: usize) -> FlexTensor {
 /// See [`Backend::attend`].
 pub(super) fn attend(input: AttentionInput<'_, Flex>) -> Tensor<Flex, 4> {
     let dtypes: [DType; 3] = [&input.q, &input.k, &input.v].map(Tensor::dtype);
-    if !dtypes.into_iter().all(is_known) || input.k.dims() != input.v.dims() {
+    if !dtypes.into_iter().all(is_known) || input.k.dims() != input.v.dims() || input.shapes_scores() {
         return Sdpa::default().forward(input);
     }
     let ([batch, heads, queries, head_dim], dtype) = (input.q.dims(), input.q.dtype());

@@ -129,6 +129,7 @@ fn attend_equals_the_definition() {
                     columns: columns.clone(),
                     mask: &mask,
                     scale: 0.35,
+                    sinks: None,
                 };
                 let (got, want) = (Flex::attend(input()), Eager.forward(input()));
                 assert_eq!((got.dims(), got.dtype()), (want.dims(), dtype));

@@ -1,9 +1,10 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use anyhow::Result;
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use leveret::models::weight::Format;
@@ -47,7 +48,10 @@ impl Task for Pack {
             ("8", true) => Format::Fp8,
             ("8", false) => Format::Int8,
             (_, false) => Format::Int4,
-            (bits, true) => bail!("there is no format of floats of {bits} bits; use --bits 8 --float or --bits 4"),
+            (bits, true) => {
+                let text = format!("there is no format of floats of {bits} bits; use --bits 8 --float or --bits 4");
+                crate::Cli::command().error(ErrorKind::ArgumentConflict, text).exit()
+            }
         };
         let pack = leveret::Pack { max_shard_size: self.max_shard_size, ..leveret::Pack::new(format) };
         let shows = std::io::stderr().is_terminal();

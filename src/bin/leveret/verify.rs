@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use leveret::{Backend, Comparison, Report, RunDtype, Verdict};
 
@@ -60,6 +60,7 @@ impl Task for Verify {
                 true => writeln!(out, "{}", serde_json::to_string_pretty(&comparison)?)?,
                 false => write!(out, "{}", lines(&comparison))?,
             }
+            ensure!(comparison.mean_kl.is_finite(), "the divergence is infinite: one model excludes what the other says");
             return Ok(());
         }
         let reference = self.reference.unwrap_or_else(|| self.model.join("reference.safetensors"));
