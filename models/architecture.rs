@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::Backend;
 use crate::config::{ConfigError, DecoderConfig};
 use crate::layers::{Head, RopeParameters, Step};
+use crate::weight_map::WeightMap;
 
 /// A decoder-only language model, described one layer at a time.
 ///
@@ -33,9 +34,15 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         self.config().dims()
     }
 
-    /// The rotary position embedding, shared by all layers.
+    /// The rotary position embedding, shared by all layers where [`layer_rope`](Self::layer_rope) says nothing else.
     fn rope(&self) -> RopeParameters {
         self.config().rope()
+    }
+
+    /// The rotary position embedding of layer `index`.
+    fn layer_rope(&self, index: usize) -> RopeParameters {
+        let _ = index;
+        self.rope()
     }
 
     /// The number of positions, itself included, that a query of layer `index` sees; all of them by default.
@@ -55,6 +62,11 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
     /// Where the checkpoint keeps the parts of the model.
     fn names(&self) -> Names {
         Names::default()
+    }
+
+    /// Where it keeps those parameters of a layer that it names otherwise than the module does.
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::default()
     }
 }
 
@@ -83,6 +95,8 @@ pub struct Dims {
     pub head_dim: usize,
     /// The longest sequence the model was made for, RoPE scaling included.
     pub max_positions: usize,
+    /// Whether attention does more to scores than scale and mask them.
+    pub shapes_scores: bool,
 }
 
 /// The checkpoint's names of a model's parts, as the model with a head saves them.
@@ -100,10 +114,19 @@ pub struct Names {
     pub norm: &'static str,
     /// The head; never prefixed.
     pub head: &'static str,
+    /// Ends of names of tensors that follow from the config and are not read.
+    pub ignored: &'static [&'static str],
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { prefix: "model.", embedding: "embed_tokens.weight", layers: "layers", norm: "norm", head: "lm_head" }
+        Self {
+            prefix: "model.",
+            embedding: "embed_tokens.weight",
+            layers: "layers",
+            norm: "norm",
+            head: "lm_head",
+            ignored: &["rotary_emb.inv_freq"],
+        }
     }
 }

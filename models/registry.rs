@@ -46,7 +46,17 @@ macro_rules! architectures {
     };
 }
 
-architectures![crate::Llama, crate::Mistral, crate::Qwen2, crate::Qwen3];
+architectures![
+    crate::Llama,
+    crate::Mistral,
+    crate::Qwen2,
+    crate::Qwen3,
+    crate::Gemma,
+    crate::Gemma2,
+    crate::Gemma3,
+    crate::Phi,
+    crate::Phi3,
+];
 
 #[derive(Deserialize)]
 struct Kind {

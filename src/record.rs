@@ -83,9 +83,23 @@ struct Outliner {
 /// What modules call a linear layer.
 const LINEAR: &str = "Struct:Linear";
 
+/// What they call a weight that is not stored as it is used.
+const WEIGHT: &str = "Enum:Weight";
+
+/// Which name of a module is part of its parameters' names: a variant's is not.
+fn named(name: &str, container: &str) -> String {
+    if container.starts_with("Enum:") { String::new() } else { name.to_owned() }
+}
+
+/// The names that lead to a parameter.
+fn joined(path: &[String]) -> String {
+    let names: Vec<_> = path.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    names.join(".")
+}
+
 impl<B: Backend> ModuleVisitor<B> for Outliner {
     fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push(name.to_owned());
+        self.path.push(named(name, container));
         self.containers.push(container.to_owned());
     }
 
@@ -95,9 +109,10 @@ impl<B: Backend> ModuleVisitor<B> for Outliner {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let of_linear = self.containers.last().is_some_and(|container| container == LINEAR);
-        let (name, shape) = (self.path.join("."), param.lazy_shape().to_vec());
-        self.parameters.push(Parameter { name, shape, packable: of_linear && D == 2 });
+        let container = self.containers.last().map_or("", String::as_str);
+        let parameter = Parameter::new(joined(&self.path), param.lazy_shape().to_vec());
+        let packable = container == LINEAR && D == 2;
+        self.parameters.push(Parameter { packable, rewritten: container == WEIGHT, ..parameter });
     }
 }
 
@@ -108,8 +123,8 @@ struct Loader<'a, B: Backend> {
 }
 
 impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.push(named(name, container));
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
@@ -117,7 +132,7 @@ impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let name = self.path.join(".");
+        let name = joined(&self.path);
         match self.record.floats(&name) {
             Some(tensor) => Param::initialized(ParamId::new(), tensor),
             None => {
@@ -129,7 +144,7 @@ impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
 
     /// Only packed matrices have integers, and only where the unit has them packed.
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<B, D, Int>>) -> Param<Tensor<B, D, Int>> {
-        match self.record.ints(&self.path.join(".")) {
+        match self.record.ints(&joined(&self.path)) {
             Some(tensor) => Param::initialized(ParamId::new(), tensor),
             None => param,
         }

@@ -1,7 +1,7 @@
 use burn::prelude::Tensor;
 
 use super::{RmsNorm, Rope};
-use crate::{Backend, portable};
+use crate::Backend;
 
 /// Queries, keys and values of a pass, head by head, on their way to the KV cache.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ impl<B: Backend> Heads<'_, B> {
     pub fn rotated(&self) -> (Tensor<B, 4>, Tensor<B, 4>) {
         let turned = |x: &Tensor<B, 4>, norm: Option<&RmsNorm<B>>| {
             let x = norm.map_or(x.clone(), |norm| norm.forward(x.clone()));
-            portable::rotate(x, self.rope.cos(), self.rope.sin())
+            self.rope.rotate(x)
         };
         (turned(&self.q, self.q_norm), turned(&self.k, self.k_norm))
     }

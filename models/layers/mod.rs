@@ -1,30 +1,40 @@
 //! Parts shared by every architecture.
 
 pub mod attention;
+mod attention_config;
 mod cache;
 mod decoder;
 mod head;
+mod head_norm;
 mod heads;
+mod layer_norm;
 mod linear;
 mod mask;
 mod mlp;
 mod norm;
+mod opening;
 mod positions;
 mod rope;
 mod self_attention;
+mod xielu;
 
-pub use attention::{Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
+pub use attention::{Alibi, Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
+pub use attention_config::{Qkv, SelfAttentionConfig};
 pub use cache::{Alive, KvCache};
-pub use decoder::PreNormLayer;
+pub use decoder::DenseLayer;
 pub use head::Head;
+pub use head_norm::{HeadNorm, NormList, OwnWeights, QkNorm};
 pub use heads::Heads;
+pub use layer_norm::LayerNorm;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
-pub use mlp::GatedMlp;
-pub use norm::RmsNorm;
+pub use mlp::{GatedMlp, Mlp, PlainMlp};
+pub use norm::{Norm, NormKind, RmsNorm};
+pub use opening::Opening;
 pub use positions::Positions;
 pub use rope::{Rope, RopeParameters, RopeType};
-pub use self_attention::{SelfAttention, SelfAttentionConfig};
+pub use self_attention::SelfAttention;
+pub use xielu::Xielu;
 
 use burn::module::{Param, ParamId};
 use burn::prelude::{Shape, Tensor};

@@ -25,15 +25,19 @@ impl Units {
         let places = Places::find(checkpoint, outline)?;
         let mut finder = Finder::new(checkpoint, format);
         let shape = outline.embedding.to_vec();
-        let embedding = Parameter { name: places.embedding.clone(), shape, packable: false };
+        let embedding = Parameter::new(places.embedding.clone(), shape);
         let (embedding, embedding_dtype) = finder.floats(&places.embedding, &embedding)?;
         let mut units = Vec::new();
         for index in 0..outline.layers.len() {
             let mut found = Vec::new();
             for (name, parameter) in places.layer(outline, index) {
-                found.extend(finder.parameter(&name, parameter)?.into_iter().map(|array| (array.name, array.found)));
+                let arrays = finder.parameter(&name, parameter)?.into_iter();
+                found.extend(arrays.map(|array| (array.name, array.found)));
             }
-            units.push(lay_out(UnitKind::Layer(index), found));
+            let mut unit = lay_out(UnitKind::Layer(index), found);
+            let rewritten = |name: &str| outline.layers[index].iter().any(|it| it.rewritten && it.name == name);
+            unit.tensors.iter_mut().for_each(|tensor| tensor.rewritten = rewritten(&tensor.parameter));
+            units.push(unit);
         }
         let (mut norm, mut rows) = (Vec::new(), Vec::new());
         for (name, parameter) in places.head(outline) {
@@ -71,7 +75,7 @@ fn refuse_extra_tensors(
     finder: &Finder<'_>,
 ) -> Result<()> {
     // Tables that old checkpoints saved though they follow from the config.
-    let ignored = |name: &str| name.ends_with("rotary_emb.inv_freq");
+    let ignored = |name: &str| outline.names.ignored.iter().any(|end| name.ends_with(end));
     let extra = |name: &&str| places.owns(name, outline) && !ignored(name) && !finder.has_used(name);
     match checkpoint.names().filter(extra).min().and_then(|name| Some((name, checkpoint.get(name)?))) {
         Some((name, entry)) => {

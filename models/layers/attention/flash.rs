@@ -13,7 +13,7 @@ impl<B: Backend> Attention<B> for Flash {
     }
 
     fn scratch_len(&self, shape: &AttentionShape) -> usize {
-        match B::fuses_attention(shape.head_dim) {
+        match B::fuses_attention(shape.head_dim) && !shape.shapes_scores {
             // Positions of queries and keys; there are at least as many heads as sequences.
             true => shape.kv_heads.saturating_mul(shape.q.saturating_add(shape.k)),
             false => Attention::<B>::scratch_len(&Sdpa::default(), shape),

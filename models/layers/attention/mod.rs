@@ -1,5 +1,6 @@
 //! Attention implementations, exchangeable behind one trait.
 
+mod alibi;
 mod eager;
 mod flash;
 mod sdpa;
@@ -9,6 +10,7 @@ use std::ops::Range;
 
 use burn::prelude::Tensor;
 
+pub use alibi::Alibi;
 pub use eager::Eager;
 pub use flash::Flash;
 pub use sdpa::Sdpa;
@@ -44,13 +46,22 @@ pub struct AttentionShape {
     pub q: usize,
     /// Keys of each sequence.
     pub k: usize,
+    /// Whether scores are more than scaled and masked.
+    pub shapes_scores: bool,
 }
 
 impl AttentionShape {
     /// The shape for `batch` sequences of a model of these sizes.
     pub fn new(dims: &Dims, batch: usize, q: usize, k: usize) -> Self {
         let heads = |n: usize| n.saturating_mul(batch);
-        Self { heads: heads(dims.num_heads), kv_heads: heads(dims.num_kv_heads), head_dim: dims.head_dim, q, k }
+        Self {
+            heads: heads(dims.num_heads),
+            kv_heads: heads(dims.num_kv_heads),
+            head_dim: dims.head_dim,
+            q,
+            k,
+            shapes_scores: dims.shapes_scores,
+        }
     }
 
     /// Numbers in the scores of `q` queries and `k` keys.
@@ -82,9 +93,33 @@ pub struct AttentionInput<'a, B: Backend> {
     pub mask: &'a Mask<'a>,
     /// What scores are multiplied by.
     pub scale: f64,
+    /// What scaled scores are held below in size, smoothly.
+    pub softcap: Option<f64>,
+    /// How scores fall with the distance, if they do.
+    pub alibi: Option<&'a Alibi>,
 }
 
 impl<B: Backend> AttentionInput<'_, B> {
+    /// Whether scores are more than scaled and masked, which not every kernel knows.
+    pub fn shapes_scores(&self) -> bool {
+        self.softcap.is_some() || self.alibi.is_some()
+    }
+
+    /// Scaled scores `[batch, num_heads, q, k]` of the keys `k`, in f32, capped and lowered as is asked for.
+    pub(super) fn shaped(&self, scores: Tensor<B, 4>, k: Range<usize>) -> Tensor<B, 4> {
+        let scores = match self.softcap {
+            Some(cap) => (scores / cap).tanh() * cap,
+            None => scores,
+        };
+        match self.alibi {
+            Some(alibi) => {
+                let bias = alibi.bias::<B>(self.mask, k, &scores.device());
+                scores + bias
+            }
+            None => scores,
+        }
+    }
+
     /// The keys that count, `[batch, num_kv_heads, k, head_dim]`.
     pub fn keys(&self) -> Tensor<B, 4> {
         self.k.clone().narrow(2, self.columns.start, self.columns.len())
