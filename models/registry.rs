@@ -78,6 +78,15 @@ architectures![
     crate::InternLm3,
     crate::Olmo3,
     crate::Apertus,
+    crate::Gpt2,
+    crate::GptBigCode,
+    crate::GptJ,
+    crate::Opt,
+    crate::Bloom,
+    crate::Falcon,
+    crate::Mpt,
+    crate::GptNeoX,
+    crate::Persimmon,
 ];
 
 #[derive(Deserialize)]
