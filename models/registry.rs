@@ -87,6 +87,11 @@ architectures![
     crate::Mpt,
     crate::GptNeoX,
     crate::Persimmon,
+    crate::InternLm,
+    crate::InternLm2,
+    crate::Baichuan,
+    crate::Qwen,
+    crate::ChatGlm,
 ];
 
 #[derive(Deserialize)]
