@@ -52,7 +52,6 @@ pub(crate) struct MoeConfig {
     pub(crate) num_nextn_predict_layers: Option<usize>,
     pub(crate) num_mtp_layers: Option<usize>,
     pub(crate) swiglu_alpha: Option<f32>,
-    pub(crate) clip_qkv: Option<f64>,
     pub(crate) embedding_multiplier: Option<f64>,
     pub(crate) attention_multiplier: Option<f64>,
     pub(crate) residual_multiplier: Option<f64>,
