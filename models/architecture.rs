@@ -45,6 +45,11 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         self.rope()
     }
 
+    /// The length beyond which all keys are computed anew, if the rotation changes there.
+    fn recomputes_beyond(&self) -> Option<usize> {
+        None
+    }
+
     /// The number of positions, itself included, that a query of layer `index` sees; all of them by default.
     fn sliding_window(&self, index: usize) -> Option<usize> {
         let _ = index;

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{DenseLayer, SelfAttentionConfig};
+use crate::layers::{DenseLayer, RopeType, SelfAttentionConfig};
 use crate::{Architecture, Backend, DecoderConfig, WeightMap};
 
 /// The `config.json` of a Phi-3.
@@ -31,6 +31,11 @@ impl Architecture for Phi3 {
 
     fn config(&self) -> &DecoderConfig {
         &self.0
+    }
+
+    fn recomputes_beyond(&self) -> Option<usize> {
+        let rope = self.0.rope();
+        (rope.rope_type() == RopeType::LongRope).then_some(rope.original_max_position_embeddings).flatten()
     }
 
     fn sliding_window(&self, _index: usize) -> Option<usize> {

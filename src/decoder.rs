@@ -13,6 +13,8 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     fn dims(&self) -> Dims;
     /// The rotary position embedding of a layer.
     fn rope(&self, layer: usize) -> RopeParameters;
+    /// The length beyond which all keys are computed anew.
+    fn recomputes_beyond(&self) -> Option<usize>;
     fn sliding_window(&self, layer: usize) -> Option<usize>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
@@ -69,6 +71,10 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
 
     fn rope(&self, layer: usize) -> RopeParameters {
         self.layer_rope(layer)
+    }
+
+    fn recomputes_beyond(&self) -> Option<usize> {
+        Architecture::recomputes_beyond(self)
     }
 
     fn sliding_window(&self, layer: usize) -> Option<usize> {

@@ -60,3 +60,22 @@ impl<B: Backend> Head<B> {
         lengths.transpose().unsqueeze::<3>().cast(dtype)
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::Flex;
+    use burn::module::{Param, ParamId};
+
+    use super::*;
+
+    /// Each row of the head counts by its direction alone.
+    #[test]
+    fn rows_of_a_normed_head_have_length_one() {
+        let device = Default::default();
+        let weight = Tensor::<Flex, 2>::from_floats([[3.0, 4.0], [0.0, 0.5]], &device);
+        let lm_head = Linear::of(Weight::Dense(Param::initialized(ParamId::new(), weight)), None);
+        let head = Head { norm: None, lm_head, logit_scale: 1.0, softcap: None, normed_head: true };
+        let logits = head.logits(Tensor::from_floats([[[1.0, 2.0]]], &device)).into_data().into_vec::<f32>().unwrap();
+        assert!((logits[0] - 2.2).abs() < 1e-6 && (logits[1] - 2.0).abs() < 1e-6, "{logits:?}");
+    }
+}
