@@ -57,6 +57,8 @@ pub(crate) struct MoeConfig {
     pub(crate) residual_multiplier: Option<f64>,
     pub(crate) logits_scaling: Option<f64>,
     pub(crate) use_qk_norm: Option<bool>,
+    pub(crate) lm_head_bias: Option<bool>,
+    pub(crate) router_jitter_noise: Option<f32>,
     pub(crate) partial_rotary_factor: Option<f64>,
     pub(crate) rotary_dim: Option<usize>,
     pub(crate) use_bias: Option<bool>,

@@ -64,6 +64,7 @@ architectures![
     crate::Ernie4_5Moe,
     crate::GraniteMoe,
     crate::Llama4,
+    crate::PhiMoe,
     crate::Gemma,
     crate::Gemma2,
     crate::Gemma3,

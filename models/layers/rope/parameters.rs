@@ -44,6 +44,8 @@ pub struct RopeParameters {
     pub(super) mscale: Option<f64>,
     pub(super) mscale_all_dim: Option<f64>,
     pub(super) truncate: Option<bool>,
+    pub(crate) short_mscale: Option<f64>,
+    pub(crate) long_mscale: Option<f64>,
     pub(super) short_factor: Option<Vec<f64>>,
     pub(super) long_factor: Option<Vec<f64>>,
     alpha: Option<f64>,
@@ -81,6 +83,12 @@ impl RopeParameters {
             Some(mscale) if mscale != 0.0 && self.factor() > 1.0 => (0.1 * mscale * self.factor().ln() + 1.0).powi(2),
             _ => 1.0,
         }
+    }
+
+    /// The same that take every sequence for a short one, and scale by `short_mscale`.
+    pub(crate) fn short(self) -> Self {
+        let attention_factor = self.short_mscale.or(self.attention_factor);
+        Self { long_factor: self.short_factor.clone(), attention_factor, ..self }
     }
 
     /// Parameters by which nothing turns.
