@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::Backend;
 use crate::config::{ConfigError, DecoderConfig};
 use crate::layers::{Experts, Head, RopeParameters, Step};
+use crate::weight_map::WeightMap;
 
 /// A decoder-only language model, described one layer at a time.
 ///
@@ -33,9 +34,20 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         self.config().dims()
     }
 
-    /// The rotary position embedding, shared by all layers.
+    /// The rotary position embedding, shared by all layers where [`layer_rope`](Self::layer_rope) says nothing else.
     fn rope(&self) -> RopeParameters {
         self.config().rope()
+    }
+
+    /// The rotary position embedding of layer `index`.
+    fn layer_rope(&self, index: usize) -> RopeParameters {
+        let _ = index;
+        self.rope()
+    }
+
+    /// The length beyond which all keys are computed anew, if the rotation changes there.
+    fn recomputes_beyond(&self) -> Option<usize> {
+        None
     }
 
     /// The number of positions, itself included, that a query of layer `index` sees; all of them by default.
@@ -66,6 +78,11 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
     /// Where the checkpoint keeps the parts of the model.
     fn names(&self) -> Names {
         Names::default()
+    }
+
+    /// Where it keeps those parameters of a layer that it names otherwise than the module does.
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::default()
     }
 }
 
@@ -116,18 +133,10 @@ pub struct Names {
     pub norm: &'static str,
     /// The head; never prefixed.
     pub head: &'static str,
-    /// Beginnings of a layer's parameters that the checkpoint spells otherwise, each with its spelling.
-    pub renamed: &'static [(&'static str, &'static str)],
     /// Beginnings of names, behind the prefix, of tensors that no pass needs.
     pub unused: &'static [&'static str],
-}
-
-impl Names {
-    /// How the checkpoint spells a parameter of a layer.
-    pub fn of_layer(&self, parameter: &str) -> String {
-        let spelled = |(ours, theirs): &(&str, &str)| Some(format!("{theirs}{}", parameter.strip_prefix(ours)?));
-        self.renamed.iter().find_map(spelled).unwrap_or_else(|| parameter.to_owned())
-    }
+    /// Ends of names of tensors that follow from the config and are not read.
+    pub ignored: &'static [&'static str],
 }
 
 impl Default for Names {
@@ -138,8 +147,8 @@ impl Default for Names {
             layers: "layers",
             norm: "norm",
             head: "lm_head",
-            renamed: &[],
             unused: &[],
+            ignored: &["rotary_emb.inv_freq"],
         }
     }
 }

@@ -7,11 +7,9 @@ use serde::Deserialize;
 
 use crate::config::unsupported;
 use crate::deepseek_config::shared_width;
-use crate::layers::{
-    Correction, Experts, Head, Linear, MoeLayer, Normed, RmsNorm, RopeParameters, Routing, SelfAttentionConfig,
-};
+use crate::layers::{Correction, Experts, MoeLayer, Normed, RopeParameters, Routing, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With, dense};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names, WeightMap};
 
 /// The `config.json` of an ERNIE 4.5 with experts.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,16 +20,15 @@ pub struct Ernie4_5Moe {
     sparse: Sparse,
     /// Width inside the shared experts together.
     shared: usize,
-    /// Biases on all linear layers but those of experts that tokens choose.
-    bias: bool,
 }
 
 impl From<With<MoeConfig>> for Ernie4_5Moe {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(4));
         base.max_position_embeddings.get_or_insert(131_072);
+        // On all linear layers but those of experts that tokens choose.
         let bias = own.use_bias == Some(true);
-        (base.attention_bias, base.mlp_bias) = (bias, bias);
+        (base.attention_bias, base.mlp_bias, base.style.head_bias) = (bias, bias, bias);
         let normed = Some(Normed::AtLeast(own.moe_norm_min.unwrap_or(1e-12)));
         let sparse = Sparse {
             count: own.moe_num_experts.or(own.num_experts).unwrap_or(64),
@@ -41,7 +38,7 @@ impl From<With<MoeConfig>> for Ernie4_5Moe {
             ..Sparse::default()
         };
         let shared = shared_width(&sparse, own.moe_num_shared_experts.unwrap_or(2));
-        Self { base, own, sparse, shared, bias }
+        Self { base, own, sparse, shared }
     }
 }
 
@@ -96,13 +93,12 @@ impl Architecture for Ernie4_5Moe {
         is_sparse.then(|| self.sparse.experts(&self.base))
     }
 
-    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
-        let norm = norm.then(|| RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps, device));
-        Head::new(norm, Linear::new(self.base.hidden_size, rows, self.bias, device))
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[("mlp.gate.moe_statics", "mlp.moe_statics")])
     }
 
     fn names(&self) -> Names {
         // Some checkpoints have layers that predict further tokens.
-        Names { renamed: &[("mlp.gate.moe_statics.", "mlp.moe_statics.")], unused: &["mtp_"], ..Names::default() }
+        Names { unused: &["mtp_"], ..Names::default() }
     }
 }

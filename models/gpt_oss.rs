@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::config::unsupported;
 use crate::layers::{ExpertKind, Experts, MoeLayer, RopeParameters, Routing, Scoring, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a gpt-oss.
 #[derive(Debug, Clone, Deserialize)]
@@ -99,7 +99,7 @@ impl Architecture for GptOss {
         Some(self.sparse.experts(&self.base))
     }
 
-    fn names(&self) -> Names {
-        Names { renamed: &[("mlp.gate.", "mlp.router.")], ..Names::default() }
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[("mlp.gate", "mlp.router")])
     }
 }

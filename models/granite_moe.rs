@@ -7,11 +7,9 @@ use burn::prelude::Tensor;
 use serde::Deserialize;
 
 use crate::config::unsupported;
-use crate::layers::{
-    ExpertNames, Experts, Head, Moe, RmsNorm, Routing, Scoring, SelfAttention, SelfAttentionConfig, Step,
-};
+use crate::layers::{ExpertNames, Experts, Moe, RmsNorm, Routing, Scoring, SelfAttention, SelfAttentionConfig, Step};
 use crate::moe_config::{MoeConfig, Sparse, With};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, WeightMap};
 
 /// The `config.json` of a Granite with experts.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +34,7 @@ impl From<With<MoeConfig>> for GraniteMoe {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.max_position_embeddings.get_or_insert(2048);
         base.mlp_bias = false;
+        base.style.logit_scale = 1.0 / base.logits_scaling.unwrap_or(1.0);
         let routing = Routing::softmax(own.num_experts_per_tok.unwrap_or(2));
         let scale = own.residual_multiplier.unwrap_or(1.0) as f32;
         let sparse = Sparse {
@@ -85,12 +84,8 @@ impl Architecture for GraniteMoe {
         Some(self.sparse.experts(&self.base))
     }
 
-    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
-        self.base.head(rows, norm, device).scaled(1.0 / self.own.logits_scaling.unwrap_or(1.0))
-    }
-
-    fn names(&self) -> Names {
-        Names { renamed: &[("mlp.gate.", "block_sparse_moe.router.layer.")], ..Names::default() }
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[("mlp.gate", "block_sparse_moe.router.layer")])
     }
 }
 

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::layers::{DenseLayer, SelfAttentionConfig};
 use crate::{Architecture, Backend, DecoderConfig};
 
 /// The `config.json` of a Llama.
@@ -22,13 +22,13 @@ impl From<DecoderConfig> for Llama {
 impl Architecture for Llama {
     const FAMILY: &'static str = "Llama 1, 2, 3, 3.1, 3.2";
     const MODEL_TYPES: &'static [&'static str] = &["llama"];
-    type Layer<B: Backend> = PreNormLayer<B>;
+    type Layer<B: Backend> = DenseLayer<B>;
 
     fn config(&self) -> &DecoderConfig {
         &self.0
     }
 
-    fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> PreNormLayer<B> {
-        PreNormLayer::new(&self.0, &SelfAttentionConfig::new(&self.0), device)
+    fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> DenseLayer<B> {
+        DenseLayer::new(&self.0, &SelfAttentionConfig::new(&self.0), device)
     }
 }

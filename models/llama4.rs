@@ -19,7 +19,7 @@ use crate::layers::{
     SelfAttentionConfig, Step,
 };
 use crate::moe_config::{MoeConfig, Sparse, With, part};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Dims, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Dims, WeightMap};
 
 /// The `config.json` of a Llama 4.
 #[derive(Debug, Clone, Deserialize)]
@@ -177,12 +177,11 @@ impl Architecture for Llama4 {
         self.is_sparse(index).then(|| self.sparse.experts(&self.base))
     }
 
-    fn names(&self) -> Names {
-        let renamed = &[
-            ("feed_forward.gate.", "feed_forward.router."),
-            ("feed_forward.shared_experts.", "feed_forward.shared_expert."),
-        ];
-        Names { renamed, ..Names::default() }
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[
+            ("feed_forward.gate", "feed_forward.router"),
+            ("feed_forward.shared_experts", "feed_forward.shared_expert"),
+        ])
     }
 }
 

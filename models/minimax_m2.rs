@@ -6,10 +6,11 @@
 use serde::Deserialize;
 
 use crate::layers::{
-    Correction, ExpertNames, Experts, MoeLayer, Normed, RopeParameters, Routing, Scoring, SelfAttentionConfig,
+    Correction, ExpertNames, Experts, MoeLayer, NormKind, Normed, QkNorm, RopeParameters, Routing, Scoring,
+    SelfAttentionConfig,
 };
 use crate::moe_config::{MoeConfig, Sparse, With};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
 /// The `config.json` of a MiniMax-M2.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,8 +64,8 @@ impl Architecture for MiniMaxM2 {
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MoeLayer<B> {
-        let whole_qk_norm_eps = Some(self.base.rms_norm_eps);
-        let attention = SelfAttentionConfig { whole_qk_norm_eps, ..SelfAttentionConfig::new(&self.base) };
+        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps));
+        let attention = SelfAttentionConfig { qk_norm, ..SelfAttentionConfig::new(&self.base) };
         MoeLayer::new(&self.base, &attention, self.sparse.feed_forward(&self.base, device), device)
     }
 
@@ -72,10 +73,10 @@ impl Architecture for MiniMaxM2 {
         Some(self.sparse.experts(&self.base))
     }
 
-    fn names(&self) -> Names {
-        Names {
-            renamed: &[("mlp.gate.e_score", "block_sparse_moe.e_score"), ("mlp.", "block_sparse_moe.")],
-            ..Names::default()
-        }
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[
+            ("mlp.gate.e_score_correction_bias", "block_sparse_moe.e_score_correction_bias"),
+            ("mlp.gate", "block_sparse_moe.gate"),
+        ])
     }
 }

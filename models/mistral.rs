@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::layers::{DenseLayer, SelfAttentionConfig};
 use crate::{Architecture, Backend, DecoderConfig};
 
 /// The `config.json` of a Mistral.
@@ -25,7 +25,7 @@ impl From<DecoderConfig> for Mistral {
 impl Architecture for Mistral {
     const FAMILY: &'static str = "Mistral, Mistral Nemo";
     const MODEL_TYPES: &'static [&'static str] = &["mistral"];
-    type Layer<B: Backend> = PreNormLayer<B>;
+    type Layer<B: Backend> = DenseLayer<B>;
 
     fn config(&self) -> &DecoderConfig {
         &self.0
@@ -35,9 +35,9 @@ impl Architecture for Mistral {
         self.0.sliding_window.flatten()
     }
 
-    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> PreNormLayer<B> {
+    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> DenseLayer<B> {
         let sliding_window = self.sliding_window(index);
         let attention = SelfAttentionConfig { sliding_window, ..SelfAttentionConfig::new(&self.0) };
-        PreNormLayer::new(&self.0, &attention, device)
+        DenseLayer::new(&self.0, &attention, device)
     }
 }

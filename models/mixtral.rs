@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::layers::{ExpertNames, Experts, MoeLayer, Normed, RopeParameters, Routing, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
 /// The `config.json` of a Mixtral.
 #[derive(Debug, Clone, Deserialize)]
@@ -67,7 +67,7 @@ impl Architecture for Mixtral {
         Some(self.sparse.experts(&self.base))
     }
 
-    fn names(&self) -> Names {
-        Names { renamed: &[("mlp.", "block_sparse_moe.")], ..Names::default() }
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[("mlp.gate", "block_sparse_moe.gate")])
     }
 }

@@ -4,8 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
-use crate::layers::{Experts, MoeLayer, Normed, Routing, SelfAttentionConfig};
+use crate::layers::{Experts, MoeLayer, NormKind, Normed, QkNorm, Routing, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
@@ -14,7 +13,6 @@ use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 #[serde(from = "With<MoeConfig>")]
 pub struct Olmoe {
     base: DecoderConfig,
-    own: MoeConfig,
     sparse: Sparse,
 }
 
@@ -29,7 +27,7 @@ impl From<With<MoeConfig>> for Olmoe {
             width: base.intermediate_size,
             ..Sparse::default()
         };
-        Self { base, own, sparse }
+        Self { base, sparse }
     }
 }
 
@@ -44,15 +42,12 @@ impl Architecture for Olmoe {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
-        if let Some(clip) = self.own.clip_qkv {
-            return Err(unsupported("clip_qkv", clip, "null"));
-        }
         self.sparse.routing.check(self.sparse.count)
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MoeLayer<B> {
-        let whole_qk_norm_eps = Some(self.base.rms_norm_eps);
-        let attention = SelfAttentionConfig { whole_qk_norm_eps, ..SelfAttentionConfig::new(&self.base) };
+        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps));
+        let attention = SelfAttentionConfig { qk_norm, ..SelfAttentionConfig::new(&self.base) };
         MoeLayer::new(&self.base, &attention, self.sparse.feed_forward(&self.base, device), device)
     }
 

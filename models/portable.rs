@@ -29,24 +29,46 @@ pub fn rms_norm<B: Backend, const D: usize>(x: Tensor<B, D>, weight: Tensor<B, 1
     (x * weight.cast(DType::F32).unsqueeze()).cast(dtype)
 }
 
-/// Turns the pairs `(x[i], x[i + head_dim / 2])` by the angles whose cosines and sines are given.
+/// Turns the pairs `(x[i], x[i + pairs])` by the angles whose `pairs` cosines and sines are given; what is beyond
+/// them stays.
 pub fn rotate<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 4>, sin: Tensor<B, 4>) -> Tensor<B, 4> {
-    let (dtype, half) = (x.dtype(), x.dims()[3] / 2);
-    let x = x.cast(DType::F32);
-    let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
-    let first = a.clone() * cos.clone() - b.clone() * sin.clone();
-    Tensor::cat(vec![first, b * cos + a * sin], 3).cast(dtype)
+    let (pairs, [_, _, _, head_dim], dtype) = (cos.dims()[3], x.dims(), x.dtype());
+    let rest = (head_dim > 2 * pairs).then(|| x.clone().narrow(3, 2 * pairs, head_dim - 2 * pairs));
+    let (a, b) = (x.clone().narrow(3, 0, pairs), x.narrow(3, pairs, pairs));
+    let turned = turned([a, b], cos, sin).map(|part| part.cast(dtype));
+    Tensor::cat(turned.into_iter().chain(rest).collect(), 3)
+}
+
+/// Turns the pairs `(x[2 i], x[2 i + 1])`; what is beyond them stays.
+pub fn rotate_neighbours<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 4>, sin: Tensor<B, 4>) -> Tensor<B, 4> {
+    let (pairs, [batch, heads, seq, head_dim], dtype) = (cos.dims()[3], x.dims(), x.dtype());
+    let rest = (head_dim > 2 * pairs).then(|| x.clone().narrow(3, 2 * pairs, head_dim - 2 * pairs));
+    let x = x.narrow(3, 0, 2 * pairs).reshape([batch, heads, seq, pairs, 2]);
+    let [a, b] = [0, 1].map(|i| x.clone().narrow(4, i, 1).squeeze_dim::<4>(4));
+    let turned = Tensor::stack::<5>(turned([a, b], cos, sin).to_vec(), 4).reshape([batch, heads, seq, 2 * pairs]);
+    Tensor::cat(std::iter::once(turned.cast(dtype)).chain(rest).collect(), 3)
+}
+
+/// The pairs `(a, b)`, each `[batch, heads, seq, pairs]`, turned, in f32.
+fn turned<B: Backend>([a, b]: [Tensor<B, 4>; 2], cos: Tensor<B, 4>, sin: Tensor<B, 4>) -> [Tensor<B, 4>; 2] {
+    let (a, b) = (a.cast(DType::F32), b.cast(DType::F32));
+    [a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin]
 }
 
 /// `activation(gate) · up`.
 pub fn gated<B: Backend>(activation: Activation, gate: Tensor<B, 3>, up: Tensor<B, 3>) -> Tensor<B, 3> {
-    let gate = match activation {
-        Activation::Silu => silu(gate),
-        Activation::Gelu => gelu(gate),
-        Activation::GeluPytorchTanh => gelu_approximate(gate),
-        Activation::Relu => relu(gate),
-    };
-    gate * up
+    activated(activation, gate) * up
+}
+
+/// `activation(x)`.
+pub fn activated<B: Backend>(activation: Activation, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::Gelu => gelu(x),
+        Activation::GeluPytorchTanh => gelu_approximate(x),
+        Activation::Relu => relu(x),
+        Activation::Relu2 => relu(x).square(),
+    }
 }
 
 /// Overwrites the columns from `at` on.

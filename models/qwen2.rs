@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::layers::{DenseLayer, SelfAttentionConfig};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
 /// The `config.json` of a Qwen2.
@@ -22,7 +22,7 @@ impl From<DecoderConfig> for Qwen2 {
 impl Architecture for Qwen2 {
     const FAMILY: &'static str = "Qwen2, Qwen2.5";
     const MODEL_TYPES: &'static [&'static str] = &["qwen2"];
-    type Layer<B: Backend> = PreNormLayer<B>;
+    type Layer<B: Backend> = DenseLayer<B>;
 
     fn config(&self) -> &DecoderConfig {
         &self.0
@@ -36,10 +36,10 @@ impl Architecture for Qwen2 {
         self.0.qwen_window(index)
     }
 
-    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> PreNormLayer<B> {
+    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> DenseLayer<B> {
         let sliding_window = self.sliding_window(index);
         let base = SelfAttentionConfig::new(&self.0);
         let attention = SelfAttentionConfig { sliding_window, qkv_bias: true, o_bias: false, ..base };
-        PreNormLayer::new(&self.0, &attention, device)
+        DenseLayer::new(&self.0, &attention, device)
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::layers::{Experts, FeedForward, GatedMlp, Linear, MoeLayer, Normed, Routing, SelfAttentionConfig};
 use crate::moe_config::{MoeConfig, Sparse, With, dense};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a Qwen2-MoE.
 #[derive(Debug, Clone, Deserialize)]
@@ -92,7 +92,7 @@ impl Architecture for Qwen2Moe {
         is_sparse.then(|| self.sparse.experts(&self.base))
     }
 
-    fn names(&self) -> Names {
-        Names { renamed: &[("mlp.shared_experts.", "mlp.shared_expert.")], ..Names::default() }
+    fn weight_map(&self) -> WeightMap {
+        WeightMap::renamed(&[("mlp.shared_experts", "mlp.shared_expert")])
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::layers::{PreNormLayer, SelfAttentionConfig};
+use crate::layers::{DenseLayer, SelfAttentionConfig};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
 /// The `config.json` of a Qwen3.
@@ -23,7 +23,7 @@ impl From<DecoderConfig> for Qwen3 {
 impl Architecture for Qwen3 {
     const FAMILY: &'static str = "Qwen3";
     const MODEL_TYPES: &'static [&'static str] = &["qwen3"];
-    type Layer<B: Backend> = PreNormLayer<B>;
+    type Layer<B: Backend> = DenseLayer<B>;
 
     fn config(&self) -> &DecoderConfig {
         &self.0
@@ -37,10 +37,10 @@ impl Architecture for Qwen3 {
         self.0.qwen_window(index)
     }
 
-    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> PreNormLayer<B> {
+    fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> DenseLayer<B> {
         let sliding_window = self.sliding_window(index);
         let qk_norm_eps = Some(self.0.rms_norm_eps);
         let attention = SelfAttentionConfig { sliding_window, qk_norm_eps, ..SelfAttentionConfig::new(&self.0) };
-        PreNormLayer::new(&self.0, &attention, device)
+        DenseLayer::new(&self.0, &attention, device)
     }
 }

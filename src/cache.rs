@@ -16,13 +16,35 @@ pub struct Cache<B: Backend> {
     lengths: Vec<usize>,
     /// Columns that room is made for.
     reserve: usize,
+    /// The tokens of each sequence, where they may have to be computed anew.
+    tokens: Vec<Vec<u32>>,
 }
 
 impl<B: Backend> Cache<B> {
     /// An empty cache for `batch` sequences, with room for `reserve` columns.
     pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
         let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(decoder.sliding_window(i), reserve)).collect();
-        Self { layers, columns: Positions::new(batch, Vec::new()), lengths: vec![0; batch], reserve }
+        let (lengths, tokens) = (vec![0; batch], vec![Vec::new(); batch]);
+        Self { layers, columns: Positions::new(batch, Vec::new()), lengths, reserve, tokens }
+    }
+
+    /// Remembers the tokens of a pass that begins; gives all of every sequence, and becomes empty, where the pass takes
+    /// the longest of them over the length `beyond`.
+    pub(crate) fn restart(
+        &mut self,
+        tokens: &[Vec<u32>],
+        beyond: usize,
+        decoder: &dyn Decoder<B>,
+    ) -> Option<Vec<Vec<u32>>> {
+        self.tokens.iter_mut().zip(tokens).for_each(|(all, new)| all.extend(new));
+        let before = self.lengths.iter().copied().max().unwrap_or(0);
+        let after = self.tokens.iter().map(Vec::len).max().unwrap_or(0);
+        if before == 0 || before > beyond || after <= beyond {
+            return None;
+        }
+        let whole = std::mem::take(&mut self.tokens);
+        *self = Self { tokens: whole.clone(), ..Self::new(decoder, whole.len(), self.reserve) };
+        Some(whole)
     }
 
     /// Columns that room is made for.

@@ -11,7 +11,10 @@ use crate::unit::{Outline, Parameter};
 /// What the engine asks of an architecture.
 pub(crate) trait Decoder<B: Backend>: Send + Sync {
     fn dims(&self) -> Dims;
-    fn rope(&self) -> RopeParameters;
+    /// The rotary position embedding of a layer.
+    fn rope(&self, layer: usize) -> RopeParameters;
+    /// The length beyond which all keys are computed anew.
+    fn recomputes_beyond(&self) -> Option<usize>;
     fn sliding_window(&self, layer: usize) -> Option<usize>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
@@ -66,8 +69,12 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
         Architecture::dims(self)
     }
 
-    fn rope(&self) -> RopeParameters {
-        Architecture::rope(self)
+    fn rope(&self, layer: usize) -> RopeParameters {
+        self.layer_rope(layer)
+    }
+
+    fn recomputes_beyond(&self) -> Option<usize> {
+        Architecture::recomputes_beyond(self)
     }
 
     fn sliding_window(&self, layer: usize) -> Option<usize> {
@@ -75,11 +82,15 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
     }
 
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline {
-        let dims = Architecture::dims(self);
+        let (dims, map) = (Architecture::dims(self), self.weight_map());
+        let layer = |index| {
+            let parameters = record::parameters::<B, _>(&self.layer::<B>(index, device)).into_iter();
+            parameters.map(|parameter| Parameter { source: map.source(&parameter.name), ..parameter }).collect()
+        };
         Outline {
             names: self.names(),
             embedding: [dims.vocab_size, dims.hidden_size],
-            layers: (0..dims.num_layers).map(|i| record::parameters::<B, _>(&self.layer::<B>(i, device))).collect(),
+            layers: (0..dims.num_layers).map(layer).collect(),
             experts: (0..dims.num_layers)
                 .map(|i| {
                     Architecture::experts(self, i).map(|experts| {

@@ -83,39 +83,38 @@ struct Outliner {
 /// What modules call a linear layer.
 const LINEAR: &str = "Struct:Linear";
 
+/// What they call a weight that is not stored as it is used.
+const WEIGHT: &str = "Enum:Weight";
+
+/// Which name of a module is part of its parameters' names: a variant's is not.
+fn named(name: &str, container: &str) -> String {
+    if container.starts_with("Enum:") { String::new() } else { name.to_owned() }
+}
+
+/// The names that lead to a parameter.
+fn joined(path: &[String]) -> String {
+    let names: Vec<_> = path.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    names.join(".")
+}
+
 impl<B: Backend> ModuleVisitor<B> for Outliner {
     fn enter_module(&mut self, name: &str, container: &str) {
-        enter(&mut self.path, name, container);
+        self.path.push(named(name, container));
         self.containers.push(container.to_owned());
     }
 
-    fn exit_module(&mut self, _name: &str, container: &str) {
-        exit(&mut self.path, container);
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
         self.containers.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let of_linear = self.containers.last().is_some_and(|container| container == LINEAR);
-        let (name, shape) = (self.path.join("."), param.lazy_shape().to_vec());
-        self.parameters.push(Parameter { name, shape, packable: of_linear && D == 2 });
+        let container = self.containers.last().map_or("", String::as_str);
+        let parameter = Parameter::new(joined(&self.path), param.lazy_shape().to_vec());
+        let packable = container == LINEAR && D == 2;
+        self.parameters.push(Parameter { packable, rewritten: container == WEIGHT, ..parameter });
     }
 }
-
-/// Goes on to a field; the variants of an enum have no name in a checkpoint.
-fn enter(path: &mut Vec<String>, name: &str, container: &str) {
-    if !container.starts_with(VARIANT) {
-        path.push(name.to_owned());
-    }
-}
-
-fn exit(path: &mut Vec<String>, container: &str) {
-    if !container.starts_with(VARIANT) {
-        path.pop();
-    }
-}
-
-/// What the container of a variant begins with.
-const VARIANT: &str = "Enum:";
 
 struct Loader<'a, B: Backend> {
     record: &'a Record<'a, B>,
@@ -125,15 +124,15 @@ struct Loader<'a, B: Backend> {
 
 impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
     fn enter_module(&mut self, name: &str, container: &str) {
-        enter(&mut self.path, name, container);
+        self.path.push(named(name, container));
     }
 
-    fn exit_module(&mut self, _name: &str, container: &str) {
-        exit(&mut self.path, container);
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let name = self.path.join(".");
+        let name = joined(&self.path);
         match self.record.floats(&name) {
             Some(tensor) => Param::initialized(ParamId::new(), tensor),
             None => {
@@ -145,7 +144,7 @@ impl<B: Backend> ModuleMapper<B> for Loader<'_, B> {
 
     /// Only packed matrices have integers, and only where the unit has them packed.
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<B, D, Int>>) -> Param<Tensor<B, D, Int>> {
-        match self.record.ints(&self.path.join(".")) {
+        match self.record.ints(&joined(&self.path)) {
             Some(tensor) => Param::initialized(ParamId::new(), tensor),
             None => param,
         }

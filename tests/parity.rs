@@ -60,7 +60,21 @@ fn fixtures_from_elsewhere() {
 /// In bf16 logits lie as near to those in f32 as transformers' own bf16 does.
 #[rstest]
 fn bf16_is_as_near_to_f32_as_transformers(
-    #[values("llama_gqa_bf16", "mistral_nemo", "qwen2", "qwen3_tied")] name: &str,
+    #[values(
+        "llama_gqa_bf16",
+        "mistral_nemo",
+        "qwen2",
+        "qwen3_tied",
+        "gemma2_bf16",
+        "gemma3_v5",
+        "glm4",
+        "olmo3_v5",
+        "stablelm_parallel",
+        "gpt2_bf16",
+        "falcon",
+        "gpt_neox_sequential"
+    )]
+    name: &str,
     #[values("eager", "sdpa")] attention: &str,
 ) {
     let dir = fixture(name);

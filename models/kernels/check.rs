@@ -210,7 +210,7 @@ fn attention_of<B: Backend>(
     let (columns, scale) = (start..start + keys, (head_dim as f64).powf(-0.5));
     let want = {
         let (q, k, v, columns) = (q.clone().swap_dims(1, 2), k.clone(), v.clone(), columns.clone());
-        Eager.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks: None })
+        Eager.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks: None, softcap: None, alibi: None })
     };
     let there = |x| there::<B, 4>(x, dtype);
     let input = AttentionInput {
@@ -221,6 +221,8 @@ fn attention_of<B: Backend>(
         mask: &mask,
         scale,
         sinks: None,
+        softcap: None,
+        alibi: None,
     };
     let got = here(B::attend(input), dtype);
     let label = format!("attention {head_dim} {heads}/{kv_heads} {queries}+{past} {left} {dropped} {window:?}");

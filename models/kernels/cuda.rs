@@ -83,6 +83,8 @@ impl Backend for Cuda {
             (None, None) => Some(None),
             _ => None,
         };
+        // The kernel turns halves of whole heads.
+        let norms = norms.filter(|_| !heads.rope.interleaved());
         let (keys, values) = (own(keys), own(values));
         let rotated = norms.and_then(|norms| {
             cube::append_heads(&cube::Heads {
@@ -108,6 +110,9 @@ impl Backend for Cuda {
     }
 
     fn attend(input: AttentionInput<'_, Self>) -> Tensor<Self, 4> {
+        if input.shapes_scores() {
+            return Sdpa::default().forward(input);
+        }
         let (mask, device) = (input.mask, input.q.device());
         let positions = |tensor: Tensor<Self, 1, Int>| tensor.into_primitive();
         let out = cube::attention(&cube::AttentionInput {
@@ -146,7 +151,7 @@ fn long(
 ) -> Option<Vec<Tensor<Cuda, 3>>> {
     let weights = layers.iter().map(|linear| match linear.weight() {
         Weight::Dense(weight) => Some((inner(&weight.val()), linear.bias().as_ref().map(inner))),
-        Weight::Packed(_) => None,
+        Weight::Packed(_) | Weight::Transposed(_) => None,
     });
     let weights: Vec<_> = weights.collect::<Option<_>>().filter(|_| is_long(x))?;
     let whole = |x: &Tensor<Cuda, 3>| cube::in_one_piece(inner(x));
@@ -176,6 +181,7 @@ fn hidden(input: &Input<'_, Cuda>) -> Hidden<CudaRuntime> {
 fn layer(linear: &Linear<Cuda>) -> Layer<CudaRuntime> {
     let weight = match linear.weight() {
         Weight::Dense(weight) => Matrix::Dense(cube::in_one_piece(taken(weight.val()))),
+        Weight::Transposed(weight) => Matrix::Dense(cube::in_one_piece(taken(weight.val().transpose()))),
         Weight::Packed(packed) => {
             let [codes, scales] = [packed.codes(), packed.scales()].map(|x| cube::in_one_piece(x.into_primitive()));
             Matrix::Packed(packed.format(), codes, scales)

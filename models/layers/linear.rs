@@ -18,6 +18,15 @@ impl<B: Backend> Linear<B> {
         Self { weight: Weight::new([outputs, inputs], device), bias: bias.then(|| parameter([outputs], device)) }
     }
 
+    /// The same, its weight stored `[in, out]` if `transposed`.
+    pub fn stored(transposed: bool, inputs: usize, outputs: usize, bias: bool, device: &B::Device) -> Self {
+        let layer = Self::new(inputs, outputs, bias, device);
+        match transposed {
+            true => Self { weight: Weight::Transposed(parameter([inputs, outputs], device)), ..layer },
+            false => layer,
+        }
+    }
+
     /// A linear layer of these parameters.
     pub fn of(weight: Weight<B>, bias: Option<Param<Tensor<B, 1>>>) -> Self {
         Self { weight, bias }
@@ -37,6 +46,14 @@ impl<B: Backend> Linear<B> {
     pub fn forward<'a>(&self, input: impl Into<Input<'a, B>>) -> Tensor<B, 3> {
         let [y] = B::linears(input.into(), [self]);
         y
+    }
+
+    /// The same, added to `residual` if there is one.
+    pub fn onto(&self, x: Tensor<B, 3>, residual: Option<Tensor<B, 3>>) -> Tensor<B, 3> {
+        match residual {
+            Some(residual) => B::linear_add(x, self, residual),
+            None => self.forward(x),
+        }
     }
 }
 

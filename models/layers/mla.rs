@@ -91,7 +91,17 @@ impl<B: Backend> LatentAttention<B> {
 
         let Alive { q, k, v, columns, dropped } = step.cache.append_shared(q, compressed);
         let mask = Mask::new(step.queries, step.keys, dropped, None);
-        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks: None });
+        let out = step.attention.forward(AttentionInput {
+            q,
+            k,
+            v,
+            columns,
+            mask: &mask,
+            scale,
+            sinks: None,
+            softcap: None,
+            alibi: None,
+        });
 
         // [batch, heads, seq, rank] · [1, heads, rank, v_head_dim]
         let out = out.narrow(3, 0, rank).matmul(to_values.swap_dims(2, 3));

@@ -1,10 +1,13 @@
 //! Parts shared by every architecture.
 
 pub mod attention;
+mod attention_config;
 mod cache;
 mod decoder;
 mod head;
+mod head_norm;
 mod heads;
+mod layer_norm;
 mod linear;
 mod mask;
 mod mla;
@@ -12,28 +15,35 @@ mod mlp;
 mod moe;
 mod moe_layer;
 mod norm;
+mod opening;
 mod positions;
 mod rope;
 mod self_attention;
+mod xielu;
 
-pub use attention::{Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
+pub use attention::{Alibi, Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
+pub use attention_config::{Qkv, SelfAttentionConfig};
 pub use cache::{Alive, KvCache};
-pub use decoder::PreNormLayer;
+pub use decoder::DenseLayer;
 pub use head::Head;
+pub use head_norm::{HeadNorm, NormList, OwnWeights, QkNorm};
 pub use heads::Heads;
+pub use layer_norm::LayerNorm;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
 pub use mla::{LatentAttention, LatentConfig};
-pub use mlp::GatedMlp;
+pub use mlp::{GatedMlp, Mlp, PlainMlp};
 pub use moe::{
     Choice, Correction, Expert, ExpertKind, ExpertNames, Experts, FeedForward, Groups, Mixture, Moe, Normed, Part,
     Place, Routed, Router, Routing, Scoring, TransposedExpert,
 };
 pub use moe_layer::{Attend, MoeLayer};
-pub use norm::RmsNorm;
+pub use norm::{Norm, NormKind, RmsNorm};
+pub use opening::Opening;
 pub use positions::Positions;
 pub use rope::{Rope, RopeParameters, RopeType};
-pub use self_attention::{SelfAttention, SelfAttentionConfig};
+pub use self_attention::SelfAttention;
+pub use xielu::Xielu;
 
 use burn::module::{Param, ParamId};
 use burn::prelude::{Shape, Tensor};

@@ -1,16 +1,16 @@
 use burn::module::Module;
 use burn::prelude::Tensor;
 
-use super::{FeedForward, Input, LatentAttention, RmsNorm, SelfAttention, SelfAttentionConfig, Step};
+use super::{FeedForward, Input, LatentAttention, Norm, SelfAttention, SelfAttentionConfig, Step};
 use crate::config::DecoderConfig;
 use crate::{Backend, DecoderLayer};
 
 /// The layer of Llama and its kin with a mixture of experts in the place of some MLPs. Field names are the checkpoint's.
 #[derive(Module, Debug)]
 pub struct MoeLayer<B: Backend> {
-    input_layernorm: RmsNorm<B>,
+    input_layernorm: Norm<B>,
     self_attn: Attend<B>,
-    post_attention_layernorm: RmsNorm<B>,
+    post_attention_layernorm: Norm<B>,
     mlp: FeedForward<B>,
 }
 
@@ -51,7 +51,7 @@ impl<B: Backend> MoeLayer<B> {
         mlp: FeedForward<B>,
         device: &B::Device,
     ) -> Self {
-        let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps, device);
+        let norm = || Norm::new(config.style.norm, config.hidden_size, config.norm_eps(), device);
         Self { input_layernorm: norm(), self_attn, post_attention_layernorm: norm(), mlp }
     }
 }

@@ -1,126 +1,151 @@
 use burn::module::{Module, Param};
 use burn::prelude::Tensor;
+use burn::tensor::{DType, TensorData};
 
 use super::cache::Alive;
-use super::{AttentionInput, Heads, Input, Linear, Mask, RmsNorm, Step, parameter};
+use super::{
+    Alibi, AttentionInput, HeadNorm, Heads, Input, Linear, Mask, NormKind, Positions, QkNorm, Qkv, SelfAttentionConfig,
+    Step, parameter,
+};
 use crate::Backend;
-use crate::config::DecoderConfig;
 
-/// What distinguishes one family's self-attention from another's.
-#[derive(Debug, Clone)]
-pub struct SelfAttentionConfig {
-    /// Width of the hidden states.
-    pub hidden_size: usize,
-    /// Query heads.
-    pub num_heads: usize,
-    /// Key and value heads.
-    pub num_kv_heads: usize,
-    /// Width of one head.
-    pub head_dim: usize,
-    /// Bias on q, k and v.
-    pub qkv_bias: bool,
-    /// Bias on the output.
-    pub o_bias: bool,
-    /// Epsilon of an RMSNorm on every q and k head, if there is one.
-    pub qk_norm_eps: Option<f64>,
-    /// Epsilon of an RMSNorm over all q heads and one over all k heads, if there are such.
-    pub whole_qk_norm_eps: Option<f64>,
-    /// Positions that a query sees, itself included, if not all.
-    pub sliding_window: Option<usize>,
-    /// What scores are multiplied by.
-    pub scale: f64,
-    /// Whether each head has a score that counts in the softmax and has no value.
-    pub sinks: bool,
-}
-
-impl SelfAttentionConfig {
-    /// Attention as `config.json` describes it: biases by `attention_bias`, no norms, no window.
-    pub fn new(config: &DecoderConfig) -> Self {
-        Self {
-            hidden_size: config.hidden_size,
-            num_heads: config.num_attention_heads,
-            num_kv_heads: config.num_kv_heads(),
-            head_dim: config.head_dim(),
-            qkv_bias: config.attention_bias,
-            o_bias: config.attention_bias,
-            qk_norm_eps: None,
-            whole_qk_norm_eps: None,
-            sliding_window: None,
-            scale: (config.head_dim() as f64).powf(-0.5),
-            sinks: false,
-        }
-    }
-}
-
-/// Causal grouped-query self-attention with rotary positions.
+/// Causal grouped-query self-attention.
 #[derive(Module, Debug)]
 pub struct SelfAttention<B: Backend> {
-    q_proj: Linear<B>,
-    k_proj: Linear<B>,
-    v_proj: Linear<B>,
+    q_proj: Option<Linear<B>>,
+    k_proj: Option<Linear<B>>,
+    v_proj: Option<Linear<B>>,
+    /// The three in one, in `groups` groups of heads.
+    qkv_proj: Option<Linear<B>>,
     o_proj: Linear<B>,
-    q_norm: Option<RmsNorm<B>>,
-    k_norm: Option<RmsNorm<B>>,
+    q_norm: Option<HeadNorm<B>>,
+    k_norm: Option<HeadNorm<B>>,
     sinks: Option<Param<Tensor<B, 1>>>,
-    /// Whether these norm all heads of a token together.
-    norms_whole: bool,
+    norms_rotated: bool,
+    groups: usize,
     num_heads: usize,
     num_kv_heads: usize,
     head_dim: usize,
+    clip_qkv: Option<f64>,
     sliding_window: Option<usize>,
     scale: f64,
+    #[module(skip)]
+    query_growth: Option<(f64, usize)>,
+    softcap: Option<f64>,
+    #[module(skip)]
+    alibi: Option<Alibi>,
 }
 
 impl<B: Backend> SelfAttention<B> {
     /// Self-attention whose parameters are not yet loaded.
     pub fn new(config: &SelfAttentionConfig, device: &B::Device) -> Self {
-        let (queries, keys) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-        let norms_whole = config.whole_qk_norm_eps.is_some();
-        let norm = |width: usize| {
-            let width = if norms_whole { width } else { config.head_dim };
-            config.whole_qk_norm_eps.or(config.qk_norm_eps).map(|eps| RmsNorm::new(width, eps, device))
+        let inputs = config.hidden_size;
+        let linear = |rows| Linear::stored(config.transposed, inputs, rows, config.qkv_bias, device);
+        let rows = config.rows();
+        let (apart, groups) = match config.qkv {
+            Qkv::Apart => (true, 1),
+            Qkv::Groups(groups) => (false, groups),
         };
+        let qk_norm = config.qk_norm_eps.map(|eps| (QkNorm::Each(NormKind::Rms), eps)).or(config.qk_norm);
+        let norm = |heads| qk_norm.map(|(norm, eps)| HeadNorm::new(norm, [heads, config.head_dim], eps, device));
+        let [q_proj, k_proj, v_proj] = rows.map(|rows| apart.then(|| linear(rows)));
         Self {
-            q_proj: Linear::new(config.hidden_size, queries, config.qkv_bias, device),
-            k_proj: Linear::new(config.hidden_size, keys, config.qkv_bias, device),
-            v_proj: Linear::new(config.hidden_size, keys, config.qkv_bias, device),
-            o_proj: Linear::new(queries, config.hidden_size, config.o_bias, device),
-            q_norm: norm(queries),
-            k_norm: norm(keys),
-            norms_whole,
+            q_proj,
+            k_proj,
+            v_proj,
+            qkv_proj: (!apart).then(|| linear(rows.iter().sum())),
+            o_proj: Linear::stored(config.transposed, rows[0], inputs, config.o_bias, device),
+            q_norm: norm(config.num_heads),
+            k_norm: norm(config.num_kv_heads),
             sinks: config.sinks.then(|| parameter([config.num_heads], device)),
+            norms_rotated: matches!(qk_norm, Some((QkNorm::EachRotated(_), _))),
+            groups,
             num_heads: config.num_heads,
             num_kv_heads: config.num_kv_heads,
             head_dim: config.head_dim,
+            clip_qkv: config.clip_qkv,
             sliding_window: config.sliding_window,
             scale: config.scale,
+            query_growth: config.query_growth,
+            softcap: config.softcap,
+            alibi: config.alibi.clone(),
         }
     }
 
-    /// Hidden states `[batch, seq, hidden_size]` → what is to be added to `residual`, added, of the same shape; this
-    /// pass's keys and values go into the KV cache.
-    pub fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+    /// Hidden states `[batch, seq, hidden_size]` → the same, added to `residual` if there is one; this pass's keys and
+    /// values go into the KV cache.
+    pub fn forward(
+        &self,
+        input: Input<'_, B>,
+        residual: impl Into<Option<Tensor<B, 3>>>,
+        step: &mut Step<'_, B>,
+    ) -> Tensor<B, 3> {
         let [batch, seq, _] = input.x.dims();
-        // [batch, seq, n · head_dim] → [batch, n, seq, head_dim]
-        let heads = |x: Tensor<B, 3>, n| x.reshape([batch, seq, n, self.head_dim]).swap_dims(1, 2);
-        let [q, k, v] = B::linears(input, [&self.q_proj, &self.k_proj, &self.v_proj]);
-        let (mut q, mut k) = (q, k);
-        let (mut q_norm, mut k_norm) = (self.q_norm.as_ref(), self.k_norm.as_ref());
-        if self.norms_whole
-            && let Some((q_whole, k_whole)) = q_norm.take().zip(k_norm.take())
-        {
-            (q, k) = (q_whole.forward(q), k_whole.forward(k));
-        }
-        let (q, k, v) = (heads(q, self.num_heads), heads(k, self.num_kv_heads), heads(v, self.num_kv_heads));
-        let heads = Heads { q, k, v, q_norm, k_norm, rope: step.rope };
+        let [q, k, v] = self.heads(input);
+        let q = self.grown(q, step.queries);
+        let rope = step.rope;
+        let alive = match (&self.q_norm, &self.k_norm) {
+            (Some(q_norm), Some(k_norm)) if self.norms_rotated => {
+                let (q, k) = (q_norm.forward(rope.rotate(q)), k_norm.forward(rope.rotate(k)));
+                step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope.still() })
+            }
+            (Some(q_norm), Some(k_norm)) => match (q_norm.fusible(), k_norm.fusible()) {
+                (q_norm @ Some(_), k_norm @ Some(_)) => step.cache.append(Heads { q, k, v, q_norm, k_norm, rope }),
+                _ => {
+                    let (q, k) = (q_norm.forward(q), k_norm.forward(k));
+                    step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope })
+                }
+            },
+            _ => step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope }),
+        };
 
-        let Alive { q, k, v, columns, dropped } = step.cache.append(heads);
-        let mask = Mask::new(step.queries, step.keys, dropped, self.sliding_window);
-        let scale = self.scale;
+        let Alive { q, k, v, columns, dropped } = alive;
+        let mask = &Mask::new(step.queries, step.keys, dropped, self.sliding_window);
+        let (scale, softcap, alibi) = (self.scale, self.softcap, self.alibi.as_ref());
         let sinks = self.sinks.as_ref().map(Param::val);
-        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks });
+        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask, scale, sinks, softcap, alibi });
 
         let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
-        B::linear_add(out, &self.o_proj, residual)
+        self.o_proj.onto(out, residual.into())
+    }
+
+    /// Queries `[batch, num_heads, seq, head_dim]`, larger the further they stand.
+    fn grown(&self, q: Tensor<B, 4>, positions: &Positions) -> Tensor<B, 4> {
+        let Some((beta, every)) = self.query_growth.filter(|(_, every)| positions.longest() > *every) else { return q };
+        let growth =
+            |&position: &i32| (1.0 + beta * (f64::from(position.max(0)) / every as f64).floor().ln_1p()) as f32;
+        let growth = TensorData::new(
+            positions.as_slice().iter().map(growth).collect(),
+            [positions.batch(), 1, positions.columns(), 1],
+        );
+        let dtype = q.dtype();
+        q.clone() * Tensor::<B, 4>::from_data(growth, (&q.device(), DType::F32)).cast(dtype)
+    }
+
+    /// Queries, keys and values `[batch, heads, seq, head_dim]`.
+    fn heads(&self, input: Input<'_, B>) -> [Tensor<B, 4>; 3] {
+        let [batch, seq, _] = input.x.dims();
+        let (num_heads, num_kv_heads, head_dim) = (self.num_heads, self.num_kv_heads, self.head_dim);
+        let clip = |x: Tensor<B, 3>| self.clip_qkv.map_or(x.clone(), |most| x.clamp(-most, most));
+        // [batch, seq, n · head_dim] → [batch, n, seq, head_dim]
+        let heads = |x: Tensor<B, 3>, n| clip(x).reshape([batch, seq, n, head_dim]).swap_dims(1, 2);
+        match (&self.q_proj, &self.k_proj, &self.v_proj, &self.qkv_proj) {
+            (Some(q), Some(k), Some(v), _) => {
+                let [q, k, v] = B::linears(input, [q, k, v]);
+                [heads(q, num_heads), heads(k, num_kv_heads), heads(v, num_kv_heads)]
+            }
+            (.., Some(qkv)) => {
+                let of_group = [num_heads, num_kv_heads, num_kv_heads].map(|heads| heads / self.groups);
+                let all = clip(qkv.forward(input));
+                let all = all.reshape([batch, seq, self.groups, of_group.iter().sum(), head_dim]);
+                let mut first = 0;
+                of_group.map(|count| {
+                    let part = all.clone().narrow(3, first, count);
+                    first += count;
+                    part.reshape([batch, seq, self.groups * count, head_dim]).swap_dims(1, 2)
+                })
+            }
+            _ => unreachable!("queries, keys and values are projected apart or in one"),
+        }
     }
 }

@@ -78,7 +78,17 @@ impl<B: Backend> Llama4Attention<B> {
         let Alive { q, k, v, columns, dropped } = step.cache.append_ready(q, k, v);
         let mask = Mask::new(step.queries, step.keys, dropped, None);
         let scale = self.scale;
-        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask: &mask, scale, sinks: None });
+        let out = step.attention.forward(AttentionInput {
+            q,
+            k,
+            v,
+            columns,
+            mask: &mask,
+            scale,
+            sinks: None,
+            softcap: None,
+            alibi: None,
+        });
 
         let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
         B::linear_add(out, &self.o_proj, residual)

@@ -16,6 +16,8 @@ pub enum Weight<B: Backend> {
     Dense(Param<Tensor<B, 2>>),
     /// In fewer bits.
     Packed(Packed<B>),
+    /// As a checkpoint stores it, `[in, out]`: what it is until it is loaded, and dense from then on.
+    Transposed(Param<Tensor<B, 2>>),
 }
 
 impl<B: Backend> Weight<B> {
@@ -29,6 +31,10 @@ impl<B: Backend> Weight<B> {
         match self {
             Self::Dense(param) => param.lazy_shape().dims(),
             Self::Packed(packed) => packed.shape(),
+            Self::Transposed(param) => {
+                let [inputs, outputs] = param.lazy_shape().dims();
+                [outputs, inputs]
+            }
         }
     }
 
@@ -37,9 +43,14 @@ impl<B: Backend> Weight<B> {
         match self {
             Self::Dense(param) => param.val(),
             Self::Packed(packed) => packed.unpack(),
+            Self::Transposed(param) => param.val().transpose(),
         }
     }
 }
+
+/// How visitors are told of a transposed matrix, in Burn's words for a variant.
+const TRANSPOSED: &str = "Transposed";
+const CONTAINER: &str = "Enum:Weight";
 
 /// As of a dense parameter, but that a mapper may bring packed weights.
 impl<B: Backend> Module<B> for Weight<B> {
@@ -49,6 +60,7 @@ impl<B: Backend> Module<B> for Weight<B> {
         match self {
             Self::Dense(param) => param.collect_devices(devices),
             Self::Packed(packed) => packed.collect_devices(devices),
+            Self::Transposed(param) => param.collect_devices(devices),
         }
     }
 
@@ -56,6 +68,7 @@ impl<B: Backend> Module<B> for Weight<B> {
         match self {
             Self::Dense(param) => Self::Dense(param.fork(device)),
             Self::Packed(packed) => Self::Packed(packed.fork(device)),
+            Self::Transposed(param) => Self::Transposed(param.fork(device)),
         }
     }
 
@@ -63,6 +76,7 @@ impl<B: Backend> Module<B> for Weight<B> {
         match self {
             Self::Dense(param) => Self::Dense(param.to_device(device)),
             Self::Packed(packed) => Self::Packed(packed.to_device(device)),
+            Self::Transposed(param) => Self::Transposed(param.to_device(device)),
         }
     }
 
@@ -70,12 +84,24 @@ impl<B: Backend> Module<B> for Weight<B> {
         match self {
             Self::Dense(param) => visitor.visit_float(param),
             Self::Packed(packed) => packed.visit(visitor),
+            Self::Transposed(param) => {
+                visitor.enter_module(TRANSPOSED, CONTAINER);
+                visitor.visit_float(param);
+                visitor.exit_module(TRANSPOSED, CONTAINER);
+            }
         }
     }
 
     fn map<M: ModuleMapper<B>>(self, mapper: &mut M) -> Self {
         match self {
             Self::Packed(packed) => Self::Packed(packed.map(mapper)),
+            Self::Transposed(param) => {
+                let weight = mapper.map_float(param).val();
+                let [inputs, outputs] = weight.dims();
+                // By way of a vector, so that it is written anew and not viewed.
+                let weight = weight.transpose().reshape([inputs * outputs]).reshape([outputs, inputs]);
+                Self::Dense(Param::initialized(ParamId::new(), weight))
+            }
             Self::Dense(param) if param.is_initialized() => Self::Dense(mapper.map_float(param)),
             Self::Dense(param) => match Packed::ask(param.lazy_shape().dims(), &param.lazy_device(), mapper) {
                 Some(packed) => Self::Packed(packed),
@@ -98,6 +124,7 @@ impl<B: Backend> ModuleDisplayDefault for Weight<B> {
         match self {
             Self::Dense(param) => ModuleDisplayDefault::content(param, content),
             Self::Packed(packed) => ModuleDisplayDefault::content(packed, content),
+            Self::Transposed(param) => ModuleDisplayDefault::content(param, content),
         }
     }
 }
@@ -114,6 +141,7 @@ where
         match self {
             Self::Dense(param) => Weight::Dense(param.valid()),
             Self::Packed(packed) => Weight::Packed(packed.valid()),
+            Self::Transposed(param) => Weight::Transposed(param.valid()),
         }
     }
 
@@ -121,6 +149,7 @@ where
         match module {
             Weight::Dense(param) => Self::Dense(AutodiffModule::from_inner(param)),
             Weight::Packed(packed) => Self::Packed(AutodiffModule::from_inner(packed)),
+            Weight::Transposed(param) => Self::Transposed(AutodiffModule::from_inner(param)),
         }
     }
 }

@@ -28,6 +28,13 @@ impl Logits {
         }
     }
 
+    /// The last `width` columns of every sequence that has `columns` of them.
+    pub(super) fn last_columns(self, columns: usize, width: usize) -> Self {
+        let (row, from) = (columns * self.vocab_size, columns.saturating_sub(width) * self.vocab_size);
+        let values = self.values.chunks(row.max(1)).flat_map(|row| &row[from..]).copied().collect();
+        Self { values, vocab_size: self.vocab_size }
+    }
+
     pub(super) fn are_finite(&self) -> bool {
         self.values.iter().all(|logit| logit.is_finite())
     }

@@ -112,7 +112,7 @@ impl<B: Backend> Engine<B> {
         for run in 0..=RUNS {
             let keys = Positions::new(1, (0..=run as i32).collect());
             let queries = keys.narrow(run..run + 1);
-            let rope = Rope::new(&decoder.rope(), dims.head_dim, &queries, run + 1, device);
+            let rope = Rope::new(&decoder.rope(0), dims.head_dim, &queries, run + 1, device);
             stage.synchronise()?;
             let started = Instant::now();
             let attention = self.parts.attention.as_ref();

@@ -170,7 +170,11 @@ impl<B: Backend> Engine<B> {
             let (requested, prompt, max_tokens) = (columns, seq, columns - seq);
             return Err(Error::TooLong { requested, prompt, max_tokens, max_positions });
         }
-        let plan = self.plan_for(request)?;
+        // A pass that computes everything anew is longer than others.
+        let longer = |beyond: usize| columns.min(beyond.saturating_add(seq));
+        let seq =
+            self.parts.decoder.recomputes_beyond().filter(|beyond| columns > *beyond).map_or(seq, longer).max(seq);
+        let plan = self.plan_for(Request { seq, ..request })?;
         self.entered(|engine| engine.adopt(plan))?;
         Ok(Cache::new(self.decoder(), batch, columns))
     }
@@ -203,7 +207,13 @@ impl<B: Backend> Engine<B> {
         rows: Rows,
     ) -> Result<(Logits, PassStats)> {
         let started = Instant::now();
-        let positions = self.check(tokens, cache)?;
+        let (mut positions, given) = (self.check(tokens, cache)?, tokens);
+        let beyond = self.parts.decoder.recomputes_beyond();
+        let whole = beyond.and_then(|beyond| cache.restart(tokens, beyond, self.decoder()));
+        let tokens = whole.as_deref().unwrap_or(tokens);
+        if whole.is_some() {
+            positions = cache.positions_of(&tokens.iter().map(Vec::len).collect::<Vec<_>>());
+        }
         cache.begin(&positions);
         let mut stats = PassStats { tokens: tokens.iter().map(Vec::len).sum(), ..PassStats::default() };
         let result = self.entered(|engine| {
@@ -217,7 +227,12 @@ impl<B: Backend> Engine<B> {
             result
         });
         stats.seconds = started.elapsed().as_secs_f64();
-        Ok((result?, stats))
+        let logits = result?;
+        let width = given.iter().map(Vec::len).max().unwrap_or(0);
+        match whole.is_some() && rows == Rows::All {
+            true => Ok((logits.last_columns(positions.columns(), width), stats)),
+            false => Ok((logits, stats)),
+        }
     }
 
     /// Runs what computes on the devices, whichever thread it is.

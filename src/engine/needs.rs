@@ -5,6 +5,7 @@ use leveret_models::Backend;
 use leveret_models::layers::{AttentionShape, KvCache};
 
 use super::marks::FEW;
+use super::pass::ropes;
 use super::{Engine, Request, Rows};
 use crate::plan::{ExpertSizes, UnitSize};
 use crate::record::stored_dtype;
@@ -17,7 +18,7 @@ impl<B: Backend> Engine<B> {
         let stored = |dtype: DType| stored_dtype::<B>(dtype, self.device());
         let size = |unit: &Unit| {
             let in_place = B::USES_HOST_MEMORY || own_memory;
-            let copied = |tensor: &&UnitTensor| !in_place || stored(tensor.dtype) != tensor.dtype;
+            let copied = |tensor: &&UnitTensor| !in_place || tensor.rewritten || stored(tensor.dtype) != tensor.dtype;
             let bytes = |tensor: &UnitTensor| tensor.len / tensor.dtype.size() * stored(tensor.dtype).size();
             let tensors: usize = unit.tensors.iter().filter(copied).map(bytes).sum();
             UnitSize {
@@ -104,7 +105,8 @@ impl<B: Backend> Engine<B> {
         let kept = positions.min(wide(FEW)) * wide(dims.num_layers + 1);
         let hidden = positions.saturating_add(kept).saturating_mul(wide(dims.hidden_size) * wide(self.dtype().size()));
         // Every chunk has the rotations of its positions, and the positions of all columns up to its own.
-        let rotations = positions.saturating_mul(4 * wide(dims.head_dim));
+        let kinds = wide(ropes(self.decoder(), dims.num_layers).0.len());
+        let rotations = positions.saturating_mul(4 * wide(dims.head_dim)).saturating_mul(kinds);
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
         let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));

@@ -6,12 +6,13 @@ use std::time::Instant;
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 use leveret_models::Backend;
-use leveret_models::layers::{Positions, Rope, Routed, Step};
+use leveret_models::layers::{Positions, Rope, RopeParameters, Routed, Step};
 
 use super::marks::Marks;
 use super::stage::{Loaded, Model, Running};
 use super::{Engine, Logits, Rows};
 use crate::cache::Cache;
+use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::plan::Tier;
 use crate::stats::PassStats;
@@ -41,8 +42,10 @@ pub(super) struct Pass<B: Backend> {
     rows: Rows,
     /// Chunk by chunk, `[batch, columns, hidden_size]`; from the head on normed, and of what was asked for alone.
     pub(super) hidden: Vec<Tensor<B, 3>>,
-    /// Device by device, rotations of each chunk.
-    rope: Vec<Vec<Rope<B>>>,
+    /// Device by device, rotations of each chunk, each time those of every kind.
+    rope: Vec<Vec<Vec<Rope<B>>>>,
+    /// Layer by layer, which kind.
+    rope_of: Vec<usize>,
     logits: Logits,
     pub(super) marks: Marks<B>,
 }
@@ -76,9 +79,12 @@ impl<B: Backend> Engine<B> {
         let embed = |chunk: &Chunk| self.embedding.gather::<B>(&ids, &chunk.columns, (device, self.parts.dtype));
         let hidden = chunks.iter().map(embed).collect::<Result<Vec<_>>>()?;
         let longest = positions.longest();
+        let (kinds, rope_of) = ropes(decoder, dims.num_layers);
         let rope = |device: &B::Device| {
-            let rope = decoder.rope();
-            chunks.iter().map(|chunk| Rope::new(&rope, dims.head_dim, &chunk.queries, longest, device)).collect()
+            let of_chunk = |chunk: &Chunk| {
+                kinds.iter().map(|rope| Rope::new(rope, dims.head_dim, &chunk.queries, longest, device)).collect()
+            };
+            chunks.iter().map(of_chunk).collect()
         };
         let count = match rows {
             Rows::Last => positions.batch(),
@@ -86,6 +92,7 @@ impl<B: Backend> Engine<B> {
         };
         let mut pass = Pass {
             rope: self.stages.iter().map(|stage| rope(&stage.device)).collect(),
+            rope_of,
             chunks,
             rows,
             marks: Marks::new(),
@@ -151,9 +158,9 @@ impl<B: Backend> Pass<B> {
         match (&running.module, &unit.kind) {
             (Loaded::Layer(layer), UnitKind::Layer(index)) => {
                 let parts = self.hidden.drain(..).zip(self.chunks.iter().zip(&self.rope[at]));
-                let forward = |(x, (chunk, rope)): (_, (&Chunk, _))| {
+                let forward = |(x, (chunk, ropes)): (_, (&Chunk, &Vec<_>))| {
                     let (queries, keys) = (&chunk.queries, &chunk.keys);
-                    let cache = &mut cache.layers[*index];
+                    let (cache, rope) = (&mut cache.layers[*index], &ropes[self.rope_of[*index]]);
                     let mut step = Step { rope, cache, queries, keys, attention, routed: None };
                     (layer.forward(x, &mut step), step.routed)
                 };
@@ -186,6 +193,19 @@ impl<B: Backend> Pass<B> {
         }
         Ok(Vec::new())
     }
+}
+
+/// The kinds of rotations that a model has, and which of them each layer has.
+pub(super) fn ropes<B: Backend>(decoder: &dyn Decoder<B>, layers: usize) -> (Vec<RopeParameters>, Vec<usize>) {
+    let mut kinds = Vec::new();
+    let mut kind = |rope: RopeParameters| {
+        kinds.iter().position(|known| *known == rope).unwrap_or_else(|| {
+            kinds.push(rope);
+            kinds.len() - 1
+        })
+    };
+    let of = (0..layers).map(|layer| kind(decoder.rope(layer))).collect();
+    (kinds, of)
 }
 
 /// The ids of every sequence, padded on the left with its first: numbers of the usual size, which nobody sees.

@@ -45,19 +45,28 @@ impl Contents {
     /// What the architecture says of the checkpoint's tensors: matrices of linear layers are packed, all else is copied.
     pub(super) fn new(checkpoint: &Checkpoint, outline: &Outline, format: Format) -> Result<Self> {
         let places = Places::find(checkpoint, outline)?;
-        let (mut used, mut dense_matrices) = (HashSet::new(), 0);
+        let (mut used, mut named, mut dense_matrices) = (HashSet::new(), HashSet::new(), 0);
+        // Matrices that lie in one tensor are packed as one, if blocks that share a scale do not reach over them.
+        let torn = |parameter: &Parameter| {
+            parameter.slice().is_some_and(|slice| !slice.rows.start.is_multiple_of(format.block_rows()))
+        };
+        let parameters = (0..outline.layers.len()).flat_map(|index| places.layer(outline, index));
+        let torn: HashSet<_> = parameters.filter(|(_, parameter)| torn(parameter)).map(|(name, _)| name).collect();
         let mut item = |name: String, source: &str, parameter: &Parameter| {
             used.insert(source.to_owned());
-            let packed = parameter.matrix().filter(|shape| format.suits(*shape)).map(|shape| (format, shape));
-            dense_matrices += usize::from(parameter.packable && packed.is_none());
+            // A tensor of several parameters is told of once.
+            let first = named.insert(name.clone());
+            let fits = |shape: &[usize; 2]| format.suits(*shape) && !torn.contains(source);
+            let packed = parameter.matrix().filter(fits).map(|shape| (format, shape));
+            dense_matrices += usize::from(first && parameter.packable && packed.is_none());
             // All of them were found before.
-            checkpoint.get(source).map(|entry| Item { name, entry: entry.clone(), packed })
+            checkpoint.get(source).filter(|_| first).map(|entry| Item { name, entry: entry.clone(), packed })
         };
         // An embedding that also is the head stays as it is, and a packed head comes beside it.
         let tied = places.embedding == places.head;
         let own_embedding = if tied { places.own_embedding(outline) } else { places.embedding.clone() };
         let shape = outline.embedding.to_vec();
-        let embedding = Parameter { name: own_embedding.clone(), shape, packable: false };
+        let embedding = Parameter::new(own_embedding.clone(), shape);
         let outer: Vec<_> = item(own_embedding, &places.embedding, &embedding).into_iter().collect();
         let layer = |index: usize| {
             let items =

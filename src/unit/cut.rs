@@ -27,15 +27,19 @@ impl Units {
         let places = Places::find(checkpoint, outline)?;
         let mut finder = Finder::new(checkpoint, format);
         let shape = outline.embedding.to_vec();
-        let embedding = Parameter { name: places.embedding.clone(), shape, packable: false };
+        let embedding = Parameter::new(places.embedding.clone(), shape);
         let (embedding, embedding_dtype) = finder.floats(&places.embedding, &embedding)?;
         let mut units = Vec::new();
         for index in 0..outline.layers.len() {
             let mut found = Vec::new();
             for (name, parameter) in places.layer(outline, index) {
-                found.extend(finder.parameter(&name, parameter)?.into_iter().map(|array| (array.name, array.found)));
+                let arrays = finder.parameter(&name, parameter)?.into_iter();
+                found.extend(arrays.map(|array| (array.name, array.found)));
             }
-            units.push(lay_out(UnitKind::Layer(index), found));
+            let mut unit = lay_out(UnitKind::Layer(index), found);
+            let rewritten = |name: &str| outline.layers[index].iter().any(|it| it.rewritten && it.name == name);
+            unit.tensors.iter_mut().for_each(|tensor| tensor.rewritten = rewritten(&tensor.parameter));
+            units.push(unit);
         }
         let experts = (0..outline.layers.len()).map(|layer| experts(&mut finder, &places, outline, layer));
         let experts = experts.collect::<Result<_>>()?;
@@ -90,7 +94,7 @@ fn refuse_extra_tensors(
     finder: &Finder<'_>,
 ) -> Result<()> {
     // Tables that old checkpoints saved though they follow from the config.
-    let ignored = |name: &str| name.ends_with("rotary_emb.inv_freq");
+    let ignored = |name: &str| outline.names.ignored.iter().any(|end| name.ends_with(end));
     let unused = |name: &str| places.layer_of(outline, name).is_some_and(|layer| outline.is_unused(layer));
     let named =
         |name: &str| places.rest(name).is_some_and(|rest| outline.names.unused.iter().any(|it| rest.starts_with(it)));

@@ -3,6 +3,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::DType;
+use leveret_models::Slice;
 use leveret_models::layers::Place;
 use leveret_models::weight::{Format, Part};
 
@@ -30,6 +31,11 @@ impl Array {
         (self.name.clone(), (slice(entry, &rows), *dtype))
     }
 
+    /// Whether a row of its own begins at `row` of the parameter.
+    fn begins_at(&self, row: usize) -> bool {
+        row.is_multiple_of(self.rows)
+    }
+
     /// Rows of the parameter that have to stay together.
     pub(super) fn block_rows(&self) -> usize {
         self.rows
@@ -55,15 +61,32 @@ impl<'a> Finder<'a> {
 
     /// The tensors of a parameter: codes and scales if it is packed, which its dtype tells.
     pub(super) fn parameter(&mut self, name: &str, parameter: &Parameter) -> Result<Vec<Array>> {
-        if let Some((format, parts)) = self.packed(name, parameter) {
-            let of = [("codes", parts[0]), ("scales", parts[1])].map(|(which, part)| {
-                let found = self.part(name, format, &part)?;
-                Ok(Array { name: format!("{}.{format}.{which}", parameter.name), found, rows: part.rows })
-            });
-            return of.into_iter().collect();
+        let arrays = match self.packed(name, parameter) {
+            Some((format, parts)) => {
+                let of = [("codes", parts[0]), ("scales", parts[1])].map(|(which, part)| {
+                    let found = self.part(name, format, &part)?;
+                    Ok(Array { name: format!("{}.{format}.{which}", parameter.name), found, rows: part.rows })
+                });
+                of.into_iter().collect::<Result<Vec<_>>>()?
+            }
+            None => {
+                let found = self.floats(name, parameter)?;
+                vec![Array { name: parameter.name.clone(), found, rows: 1 }]
+            }
+        };
+        let Some(Slice { rows, .. }) = parameter.slice() else { return Ok(arrays) };
+        if let Some(array) = arrays.iter().find(|array| !array.begins_at(rows.start)) {
+            let path = self.checkpoint.path(&array.found.0).to_owned();
+            let (start, block) = (rows.start, array.rows);
+            let reason =
+                format!("`{name}` has scales for {block} rows at a time, and row {start} begins another matrix");
+            return Err(Error::Unsupported { path, reason });
         }
-        let found = self.floats(name, parameter)?;
-        Ok(vec![Array { name: parameter.name.clone(), found, rows: 1 }])
+        let slice = |array: &Array| {
+            let (name, found) = array.slice(rows);
+            Array { name, found, rows: array.rows }
+        };
+        Ok(arrays.iter().map(slice).collect())
     }
 
     /// The tensors of a parameter that lies at one of several places: at the first that the checkpoint has.
@@ -71,7 +94,7 @@ impl<'a> Finder<'a> {
         let Some(place) = place(self.checkpoint, prefix, places) else { return Ok(Vec::new()) };
         let name = format!("{prefix}{}", place.tensor);
         let Some(part) = &place.part else { return self.parameter(&name, parameter) };
-        let whole = Parameter { name: parameter.name.clone(), shape: part.of.clone(), packable: false };
+        let whole = Parameter::new(parameter.name.clone(), part.of.clone());
         let (entry, dtype) = self.floats(&name, &whole)?;
         let found = (part_of(&entry, part, &parameter.shape), dtype);
         Ok(vec![Array { name: parameter.name.clone(), found, rows: 1 }])
@@ -85,7 +108,7 @@ impl<'a> Finder<'a> {
             let stored = self.parts(parameter).map(|(_, [codes, _])| format!("{}, {FLOATS}", codes.stored));
             self.checkpoint.wrong_dtype(name, &entry, stored.as_deref().unwrap_or(FLOATS))
         })?;
-        self.shaped(name, entry, &parameter.shape, dtype)
+        self.shaped(name, entry, &parameter.tensor_shape(), dtype)
     }
 
     /// Codes and scales of a parameter, if it could be packed.

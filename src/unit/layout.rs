@@ -37,7 +37,7 @@ pub(crate) fn lay_out(kind: UnitKind, mut found: Vec<(String, Found)>) -> Unit {
         let offset = read.slot.start + (entry.offset - read.offset) as usize;
         let (len, device_offset) = (entry.len as usize, device_len);
         device_len = (device_offset + len).next_multiple_of(DEVICE_ALIGN);
-        tensors.push(UnitTensor { parameter, dtype, shape: entry.shape, offset, device_offset, len });
+        tensors.push(UnitTensor { parameter, dtype, shape: entry.shape, offset, device_offset, len, rewritten: false });
     }
     Unit { kind, tensors, reads, host_len, device_len }
 }

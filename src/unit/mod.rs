@@ -68,6 +68,8 @@ pub(crate) struct UnitTensor {
     /// First byte in the memory of a device with its own, where kernels want tensors aligned.
     pub(crate) device_offset: usize,
     pub(crate) len: usize,
+    /// Whether what is used is a copy of it, written anew.
+    pub(crate) rewritten: bool,
 }
 
 /// One run of whole blocks of a file, and where in host memory it goes.

@@ -1,5 +1,5 @@
-use leveret_models::Names;
 use leveret_models::layers::Experts;
+use leveret_models::{Names, Slice, Source};
 
 /// A parameter as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,12 +9,33 @@ pub(crate) struct Parameter {
     pub(crate) shape: Vec<usize>,
     /// Whether it is the matrix of a linear layer, which a checkpoint may have packed.
     pub(crate) packable: bool,
+    /// Whether what is used is a copy of it, written anew.
+    pub(crate) rewritten: bool,
+    /// Which tensor it is, or which rows of one.
+    pub(crate) source: Source,
 }
 
 impl Parameter {
-    /// Rows and columns, if it may be packed.
+    /// A parameter that is a tensor of its own name.
+    pub(crate) fn new(name: String, shape: Vec<usize>) -> Self {
+        let source = Source { tensor: name.clone(), slice: None, outside: false };
+        Self { name, shape, packable: false, rewritten: false, source }
+    }
+
+    /// The shape of its tensor.
+    pub(crate) fn tensor_shape(&self) -> Vec<usize> {
+        let rows = self.slice().map(|slice| slice.of);
+        rows.into_iter().chain(self.shape.iter().skip(usize::from(rows.is_some())).copied()).collect()
+    }
+
+    /// Rows and columns of its tensor, if that may be packed.
     pub(crate) fn matrix(&self) -> Option<[usize; 2]> {
-        self.shape.as_slice().try_into().ok().filter(|_| self.packable)
+        self.tensor_shape().try_into().ok().filter(|_| self.packable)
+    }
+
+    /// The rows of its tensor that it is, if not all.
+    pub(crate) fn slice(&self) -> Option<&Slice> {
+        self.source.slice.as_ref()
     }
 }
 

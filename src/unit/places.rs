@@ -11,6 +11,8 @@ pub(crate) struct Places {
     pub(crate) embedding: String,
     /// The tensor of the head: the embedding's if they are one.
     pub(crate) head: String,
+    /// What stands before the names of the head's parameters, where it has tensors of its own.
+    head_module: String,
 }
 
 impl Places {
@@ -18,15 +20,20 @@ impl Places {
         let names = &outline.names;
         let has = |name: &str| checkpoint.get(name).is_some();
         // A model with a head, a bare decoder, and the text part of multimodal ones.
-        let prefixes = [names.prefix, "", "language_model.model.", "model.language_model."];
+        let bare = names.prefix.strip_prefix("model.").unwrap_or_default();
+        let prefixes = [names.prefix, bare, "language_model.model.", "model.language_model."];
         let named = |prefix: &str| format!("{prefix}{}", names.embedding);
         let some_layer =
             |prefix: &str| checkpoint.names().any(|name| name.starts_with(&format!("{prefix}{}.", names.layers)));
         let prefix = prefixes.into_iter().find(|prefix| has(&named(prefix)));
         let prefix = prefix.or_else(|| prefixes.into_iter().find(|prefix| some_layer(prefix))).unwrap_or(names.prefix);
 
-        let heads = [Self::own_head(outline), format!("language_model.{}", Self::own_head(outline))];
-        let own_head = heads.iter().find(|name| has(name)).cloned();
+        // transformers 5 calls every head `lm_head`.
+        let name = names.head;
+        let modules = [name.to_owned(), format!("language_model.{name}"), "lm_head".to_owned()];
+        let head_module = modules.iter().find(|module| has(&format!("{module}.weight")));
+        let own_head = head_module.map(|module| format!("{module}.weight"));
+        let head_module = head_module.unwrap_or(&modules[0]).clone();
         let embedding = named(prefix);
         // A head in the file wins over what the config says; a tied embedding may be saved under the head's name.
         let (embedding, head) = match (own_head, outline.tied) {
@@ -35,11 +42,11 @@ impl Places {
             (None, true) => (embedding.clone(), embedding),
             (None, false) => {
                 let hint = "config.json does not say tie_word_embeddings: true, so the head must be in the checkpoint";
-                let (path, tensor) = (checkpoint.dir().to_owned(), heads[0].clone());
+                let (path, tensor) = (checkpoint.dir().to_owned(), Self::own_head(outline));
                 return Err(Error::MissingTensor { path, tensor, hint: hint.to_owned() });
             }
         };
-        Ok(Self { prefix: prefix.to_owned(), embedding, head })
+        Ok(Self { prefix: prefix.to_owned(), embedding, head, head_module })
     }
 
     /// The name of a head that is a tensor of its own.
@@ -59,8 +66,14 @@ impl Places {
         index: usize,
     ) -> impl Iterator<Item = (String, &'a Parameter)> {
         let layer = self.layer_prefix(outline, index);
-        let tensor = move |name: &str| format!("{layer}{}", outline.names.of_layer(name));
-        outline.layers[index].iter().map(move |parameter| (tensor(&parameter.name), parameter))
+        outline.layers[index].iter().map(move |parameter| {
+            let source = &parameter.source;
+            let name = match source.outside {
+                true => format!("{}{}", self.prefix, source.tensor),
+                false => format!("{layer}{}", source.tensor),
+            };
+            (name, parameter)
+        })
     }
 
     /// What stands before all names of a layer.
@@ -86,7 +99,7 @@ impl Places {
             let name = match (part, rest) {
                 (NORM, rest) => format!("{}{}.{rest}", self.prefix, outline.names.norm),
                 (_, "weight") => self.head.clone(),
-                (_, rest) => format!("{}.{rest}", outline.names.head),
+                (_, rest) => format!("{}.{rest}", self.head_module),
             };
             (name, parameter)
         })

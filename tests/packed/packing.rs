@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use burn::backend::Flex;
 use leveret::models::weight::Format;
-use leveret::{Budget, Model, Pack};
+use leveret::{Budget, Model, Pack, RunDtype};
 use rstest::rstest;
 use safetensors::Dtype;
 use serde_json::json;
@@ -91,6 +91,20 @@ fn other_names() {
         let out = packed(dir.path(), Format::Int8);
         assert_eq!(load(out.path()).logits(&[1, 2, 3], &[]).unwrap(), want);
     }
+}
+
+/// Matrices that a checkpoint has in one tensor are packed as one, and each is found in it again.
+#[rstest]
+#[case("phi3", "model.layers.0.self_attn.qkv_proj.weight")]
+#[case("gpt_neox", "gpt_neox.layers.0.attention.query_key_value.weight")]
+#[case("chatglm", "transformer.encoder.layers.0.mlp.dense_h_to_4h.weight")]
+fn fused_matrices(#[case] name: &str, #[case] tensor: &str) {
+    let dir = fixture(name);
+    let out = packed(&dir, Format::Int8);
+    assert!(tensors(out.path()).contains_key(&format!("{tensor}_scale")), "{tensor} is packed");
+    let float32 = |dir: &Path| Model::<Flex>::builder(dir).dtype(RunDtype::Float32).load().unwrap();
+    let report = float32(out.path()).verify(&dir.join("reference.safetensors")).unwrap();
+    assert!(report.prompt.min_cosine > 0.99, "{report:#?}");
 }
 
 /// Shards are as large as they may be, and a layer that fits one is not torn.

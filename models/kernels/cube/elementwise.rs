@@ -91,5 +91,6 @@ pub fn combined<N: Size>(a: Vector<f32, N>, b: Vector<f32, N>, #[comptime] opera
             a * Vector::new(0.5f32) * (one + tanh) * b
         }
         Pairwise::Gated(Activation::Relu) => max(a, Vector::new(0.0f32)) * b,
+        Pairwise::Gated(Activation::Relu2) => max(a, Vector::new(0.0f32)) * max(a, Vector::new(0.0f32)) * b,
     }
 }

@@ -19,6 +19,7 @@ impl Arrays {
                 TensorPrimitive::Float(tensor) => Self::Dense(tensor.to_contiguous()),
                 other => Self::Dense(Tensor::<Flex, 2>::from_primitive(other).into_primitive().tensor()),
             },
+            Weight::Transposed(weight) => Self::of(&Weight::Dense(weight.clone().map(|weight| weight.transpose()))),
             Weight::Packed(packed) => {
                 let [codes, scales] = [packed.codes(), packed.scales()].map(|x| x.into_primitive().to_contiguous());
                 Self::Packed(packed.format(), codes, scales)

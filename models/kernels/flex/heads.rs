@@ -16,7 +16,7 @@ pub(super) fn append(
     at: usize,
 ) -> [Tensor<Flex, 4>; 3] {
     let dtypes = [heads.q.dtype(), heads.k.dtype(), heads.v.dtype(), keys.dtype(), values.dtype()];
-    if !dtypes.into_iter().all(is_known) {
+    if !dtypes.into_iter().all(is_known) || !heads.rope.is_plain(heads.q.dims()[3]) {
         let (q, k) = heads.rotated();
         return [q, portable::append(keys, k, at), portable::append(values, heads.v, at)];
     }

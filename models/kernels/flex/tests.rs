@@ -129,6 +129,8 @@ fn attend_equals_the_definition() {
                     columns: columns.clone(),
                     mask: &mask,
                     scale: 0.35,
+                    softcap: None,
+                    alibi: None,
                     sinks: None,
                 };
                 let (got, want) = (Flex::attend(input()), Eager.forward(input()));

@@ -22,7 +22,7 @@ impl<B: Backend> Attention<B> for Eager {
         let mask = input.mask.additive::<B>(0..q, 0..k, lowest, &device); // [batch, 1, q, k]
 
         let scores = input.grouped_queries().cast(DType::F32).matmul(input.keys().cast(DType::F32).transpose());
-        let scores = (scores * input.scale).reshape([batch, heads, q, k]) + mask;
+        let scores = input.shaped((scores * input.scale).reshape([batch, heads, q, k]), 0..k) + mask;
         let weights = match &input.sinks {
             Some(sinks) => {
                 let sinks = sinks.clone().cast(DType::F32).reshape([1, heads, 1, 1]).expand([batch, heads, q, 1]);

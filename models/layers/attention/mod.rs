@@ -1,5 +1,6 @@
 //! Attention implementations, exchangeable behind one trait.
 
+mod alibi;
 mod eager;
 mod flash;
 mod sdpa;
@@ -9,6 +10,7 @@ use std::ops::Range;
 
 use burn::prelude::Tensor;
 
+pub use alibi::Alibi;
 pub use eager::Eager;
 pub use flash::Flash;
 pub use sdpa::Sdpa;
@@ -93,12 +95,31 @@ pub struct AttentionInput<'a, B: Backend> {
     pub scale: f64,
     /// A score of each head that counts in the softmax and has no value, `[num_heads]`.
     pub sinks: Option<Tensor<B, 1>>,
+    /// What scaled scores are held below in size, smoothly.
+    pub softcap: Option<f64>,
+    /// How scores fall with the distance, if they do.
+    pub alibi: Option<&'a Alibi>,
 }
 
 impl<B: Backend> AttentionInput<'_, B> {
     /// Whether scores are more than scaled and masked, which not every kernel knows.
     pub fn shapes_scores(&self) -> bool {
-        self.sinks.is_some()
+        self.softcap.is_some() || self.alibi.is_some() || self.sinks.is_some()
+    }
+
+    /// Scaled scores `[batch, num_heads, q, k]` of the keys `k`, in f32, capped and lowered as is asked for.
+    pub(super) fn shaped(&self, scores: Tensor<B, 4>, k: Range<usize>) -> Tensor<B, 4> {
+        let scores = match self.softcap {
+            Some(cap) => (scores / cap).tanh() * cap,
+            None => scores,
+        };
+        match self.alibi {
+            Some(alibi) => {
+                let bias = alibi.bias::<B>(self.mask, k, &scores.device());
+                scores + bias
+            }
+            None => scores,
+        }
     }
 
     /// The keys that count, `[batch, num_kv_heads, k, head_dim]`.

@@ -72,6 +72,10 @@ impl Sdpa {
             let first = input.columns.start + block.start;
             let part = |x: &Tensor<B, 4>| x.clone().narrow(2, first, block.len()).cast(DType::F32);
             let mut scores = q.clone().matmul(part(&input.k).transpose()); // [batch, kv_heads, grouped, block]
+            if input.shapes_scores() {
+                let shaped = input.shaped(scores.reshape([batch, heads, n, block.len()]), block.clone());
+                scores = shaped.reshape([batch, kv_heads, grouped, block.len()]);
+            }
             if visibility == Visibility::Some {
                 let mask = input.mask.additive::<B>(rows.clone(), block.clone(), f32::MIN, &device);
                 let masked = scores.reshape([batch, heads, n, block.len()]) + mask;
@@ -99,19 +103,20 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::layers::{Eager, Mask, PAD, Positions};
+    use crate::layers::{Alibi, Eager, Mask, PAD, Positions};
 
     /// Small blocks, so that the running softmax is rescaled and whole blocks are skipped: the same as all scores at
     /// once, for any lengths, padding on either side, windows and grouped heads.
     #[test]
     fn blocks_equal_the_definition() {
         let device = Default::default();
+        let alibi = Alibi::new(6);
         let random = |shape| Tensor::<Flex, 4>::random(shape, Distribution::Normal(0.0, 2.0), &device);
         for queries in [1, 2, 7, 64, 129] {
             for past in [0, 1, 13] {
                 for (left, right) in [(0, 0), (3, 0), (0, 2)] {
-                    for (window, has_sinks) in [(None, false), (Some(1), false), (Some(5), false), (Some(5), true)] {
-                        let sinks = has_sinks.then(|| Tensor::random([6], Distribution::Normal(0.0, 2.0), &device));
+                    for (window, shape) in [(None, false), (Some(1), false), (Some(5), false), (None, true)] {
+                        let sinks = shape.then(|| Tensor::random([6], Distribution::Normal(0.0, 2.0), &device));
                         let columns = past + queries;
                         let padded = |i: usize| i < left.min(columns - 1) || i + right.min(columns - 1) >= columns;
                         let row = (0..columns).map(|i| if padded(i) { PAD } else { i as i32 });
@@ -130,6 +135,8 @@ mod tests {
                             mask: &mask,
                             scale: 0.35,
                             sinks: sinks.clone(),
+                            softcap: shape.then_some(1.5),
+                            alibi: shape.then_some(&alibi),
                         };
                         let seen = |row, i| last.row(row)[i] != PAD;
                         let (want, got) =

@@ -46,7 +46,7 @@ impl<B: Backend> Moe<B> {
         match (&self.shared_experts, &self.shared_expert_gate) {
             (None, _) => residual,
             (Some(shared), None) => shared.forward(x.into(), residual),
-            (Some(shared), Some(gate)) => residual + sigmoid(gate.forward(x.clone())) * shared.output(x.into()),
+            (Some(shared), Some(gate)) => residual + sigmoid(gate.forward(x.clone())) * shared.forward(x.into(), None),
         }
     }
 }

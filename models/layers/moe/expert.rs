@@ -11,6 +11,6 @@ pub trait Expert<B: Backend>: Send {
 
 impl<B: Backend> Expert<B> for GatedMlp<B> {
     fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.output(x.into())
+        self.forward(x.into(), None)
     }
 }

@@ -1,0 +1,52 @@
+use super::{ConfigError, DecoderConfig, unsupported};
+
+/// More layers than any model has: what is made for each of them stays small.
+pub(crate) const MOST_LAYERS: usize = 10_000;
+
+impl DecoderConfig {
+    /// Refuses what no layer of this kind can compute.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_kv_heads()),
+            ("head_dim", self.head_dim()),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_positions()),
+            ("sliding_window", self.sliding_window.flatten().unwrap_or(1)),
+        ];
+        for (field, value) in positive {
+            let largest = if field == "num_hidden_layers" { MOST_LAYERS } else { i32::MAX as usize };
+            if value == 0 || value > largest {
+                return Err(unsupported(field, value, format!("a positive number up to {largest}")));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_kv_heads()) {
+            let expected = format!("a divisor of num_attention_heads = {}", self.num_attention_heads);
+            return Err(unsupported("num_key_value_heads", self.num_kv_heads(), expected));
+        }
+        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a multiple of num_attention_heads = {}", self.num_attention_heads);
+            return Err(unsupported("hidden_size", self.hidden_size, expected));
+        }
+        if !self.head_dim().is_multiple_of(2) {
+            return Err(unsupported("head_dim", self.head_dim(), "an even number"));
+        }
+        self.check_layer_types()?;
+        self.rope().check()
+    }
+
+    fn check_layer_types(&self) -> Result<(), ConfigError> {
+        let Some(kinds) = &self.layer_types else { return Ok(()) };
+        if kinds.len() != self.num_hidden_layers {
+            let expected = format!("one entry for each of {} layers", self.num_hidden_layers);
+            return Err(unsupported("layer_types", format!("of length {}", kinds.len()), expected));
+        }
+        match kinds.iter().find(|kind| !["full_attention", "sliding_attention"].contains(&kind.as_str())) {
+            Some(kind) => Err(unsupported("layer_types", kind, "full_attention or sliding_attention")),
+            None => Ok(()),
+        }
+    }
+}

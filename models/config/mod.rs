@@ -1,0 +1,15 @@
+//! What the families' `config.json` files have in common.
+
+mod activation;
+mod check;
+mod decoder;
+mod error;
+mod style;
+mod window;
+
+pub use activation::Activation;
+pub(crate) use check::MOST_LAYERS;
+pub use decoder::DecoderConfig;
+pub use error::ConfigError;
+pub(crate) use error::unsupported;
+pub use style::{Order, Style};
