@@ -5,7 +5,6 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
 use crate::layers::{DenseLayer, NormKind, Opening, QkNorm, RopeParameters, SelfAttentionConfig};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
@@ -16,7 +15,6 @@ pub struct Gemma3 {
     config: DecoderConfig,
     /// Of the layers with a window.
     local: RopeParameters,
-    bidirectional: bool,
 }
 
 impl From<DecoderConfig> for Gemma3 {
@@ -38,8 +36,7 @@ impl From<DecoderConfig> for Gemma3 {
         local.max_position_embeddings = config.max_positions();
         // The text part takes the field and does not use it.
         config.attn_logit_softcapping = None;
-        let bidirectional = config.use_bidirectional_attention.unwrap_or(false);
-        Self { config, local, bidirectional }
+        Self { config, local }
     }
 }
 
@@ -54,9 +51,7 @@ impl Architecture for Gemma3 {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.bidirectional {
-            return Err(unsupported("use_bidirectional_attention", true, "false: text is generated forwards"));
-        }
+        self.config.check_generates()?;
         self.local.check()?;
         self.config.check().and_then(|()| self.config.check_typed_windows())
     }

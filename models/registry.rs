@@ -68,6 +68,7 @@ architectures![
     crate::Gemma,
     crate::Gemma2,
     crate::Gemma3,
+    crate::Gemma4,
     crate::Phi,
     crate::Phi3,
     crate::Glm,

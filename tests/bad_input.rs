@@ -1,14 +1,16 @@
 //! What a user can feed in wrongly gives one line that names file, tensor, expected and found.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
+use leveret::models::Architecture;
+use leveret::models::registry::{self, Visitor};
 use leveret::{Backend, Budget, GenerateOptions, Model, Transfer};
 use rstest::rstest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{copy_of, demo, fixture, greedy};
@@ -317,5 +319,37 @@ fn not_a_number(#[case] tensor: &str, #[case] value: f32, #[case] place: &str) {
     fs::write(&path, bytes).unwrap();
     for ram in [Budget::Free, Budget::Min] {
         assert_says(&error::<Flex>(dir.path(), ram), &[&format!("appears first in {place}")]);
+    }
+}
+
+/// Whatever stands in a field of any family's config, it is refused or a layer can be made of it.
+#[rstest]
+fn any_field_of_any_family(#[files("tests/fixtures/*/config.json")] path: PathBuf) {
+    struct Describe;
+    impl Visitor for Describe {
+        type Output = ();
+        fn visit<A: Architecture>(self, architecture: A) {
+            let (dims, device) = (architecture.dims(), Default::default());
+            let _ = architecture.layer::<Flex>(0, &device);
+            let _ = architecture.layer::<Flex>(dims.num_layers - 1, &device);
+            let _ = architecture.head::<Flex>(1, true, &device);
+            let _ = (architecture.layer_rope(0).inverse_frequencies(2, 1), architecture.sliding_window(0));
+            let _ = (architecture.weight_map(), architecture.names(), architecture.recomputes_beyond());
+        }
+    }
+
+    let config: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let fields = config.as_object().unwrap().iter().flat_map(|(name, value)| {
+        let inner = value.as_object().into_iter().flatten().map(move |(inner, _)| format!("/{name}/{inner}"));
+        std::iter::once(format!("/{name}")).chain(inner)
+    });
+    let numbers = [json!(0), json!(1), json!(3), json!(-1), json!(0.5), json!(1e300), json!(u64::MAX), json!(1 << 20)];
+    let others = [json!(null), json!("x"), json!(true), json!(false), json!([]), json!([0]), json!({})];
+    for field in fields {
+        for value in numbers.iter().chain(&others) {
+            let mut config = config.clone();
+            *config.pointer_mut(&field).unwrap() = value.clone();
+            let _ = registry::open(&config.to_string(), Describe);
+        }
     }
 }

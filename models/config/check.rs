@@ -38,6 +38,16 @@ impl DecoderConfig {
         self.rope().check()
     }
 
+    /// Refuses a model whose tokens see those behind them.
+    pub(crate) fn check_generates(&self) -> Result<(), ConfigError> {
+        match &self.use_bidirectional_attention {
+            Some(value) if *value == true || *value == "all" => {
+                Err(unsupported("use_bidirectional_attention", value, "false: text is generated forwards"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_layer_types(&self) -> Result<(), ConfigError> {
         let Some(kinds) = &self.layer_types else { return Ok(()) };
         if kinds.len() != self.num_hidden_layers {

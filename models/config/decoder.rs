@@ -25,7 +25,14 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f64,
     #[serde(default)]
     pub vocab_size: usize,
-    pub use_bidirectional_attention: Option<bool>,
+    /// Whether every token sees those behind it: true or `all`.
+    pub use_bidirectional_attention: Option<serde_json::Value>,
+    pub global_head_dim: Option<usize>,
+    pub num_global_key_value_heads: Option<usize>,
+    pub attention_k_eq_v: Option<bool>,
+    pub hidden_size_per_layer_input: Option<usize>,
+    pub num_kv_shared_layers: Option<usize>,
+    pub enable_moe_block: Option<bool>,
     pub max_position_embeddings: Option<usize>,
     #[serde(default, deserialize_with = "or_default")]
     pub attention_bias: bool,
@@ -142,7 +149,7 @@ impl DecoderConfig {
         let head_dim = self.head_dim();
         let partial = |default| rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(default);
         rope.rotary_dim = self.style.partial_rotary.map(|default| (head_dim as f64 * partial(default)) as usize);
-        if rope.rope_type() == RopeType::LongRope {
+        if matches!(rope.rope_type(), RopeType::LongRope | RopeType::Proportional) {
             rope.rotary_dim.get_or_insert(head_dim);
         }
         rope.interleaved = self.style.interleaved;

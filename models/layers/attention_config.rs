@@ -24,6 +24,10 @@ pub struct SelfAttentionConfig {
     pub qk_norm_eps: Option<f64>,
     /// Any other norm of queries and keys, with its epsilon.
     pub qk_norm: Option<(QkNorm, f64)>,
+    /// Epsilon of an RMSNorm without a weight on every v head, if there is one.
+    pub v_norm_eps: Option<f64>,
+    /// Whether values are the keys as they are before norm and rotation.
+    pub values_are_keys: bool,
     /// What queries, keys and values are cut off at, on either side of 0.
     pub clip_qkv: Option<f64>,
     /// Positions that a query sees, itself included, if not all.
@@ -63,6 +67,8 @@ impl SelfAttentionConfig {
             transposed: config.style.transposed,
             qk_norm_eps: None,
             qk_norm: None,
+            v_norm_eps: None,
+            values_are_keys: false,
             clip_qkv: config.clip_qkv,
             sliding_window: None,
             scale: (config.head_dim() as f64).powf(-0.5),

@@ -104,3 +104,11 @@ impl<B: Backend> RmsNorm<B> {
         B::rms_norm(x, self.weight(), self.eps)
     }
 }
+
+/// `x / sqrt(mean(x²) + eps)` over the last dimension, computed in f32.
+pub(super) fn rms<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let mean = x.clone().square().mean_dim(D - 1);
+    (x / (mean + eps).sqrt()).cast(dtype)
+}

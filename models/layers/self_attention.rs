@@ -3,6 +3,7 @@ use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 
 use super::cache::Alive;
+use super::norm::rms;
 use super::{
     Alibi, AttentionInput, HeadNorm, Heads, Input, Linear, Mask, NormKind, Positions, QkNorm, Qkv, SelfAttentionConfig,
     Step, parameter,
@@ -22,6 +23,7 @@ pub struct SelfAttention<B: Backend> {
     k_norm: Option<HeadNorm<B>>,
     sinks: Option<Param<Tensor<B, 1>>>,
     norms_rotated: bool,
+    v_norm_eps: Option<f64>,
     groups: usize,
     num_heads: usize,
     num_kv_heads: usize,
@@ -52,7 +54,8 @@ impl<B: Backend> SelfAttention<B> {
         Self {
             q_proj,
             k_proj,
-            v_proj,
+            v_proj: v_proj.filter(|_| !config.values_are_keys),
+            v_norm_eps: config.v_norm_eps,
             qkv_proj: (!apart).then(|| linear(rows.iter().sum())),
             o_proj: Linear::stored(config.transposed, rows[0], inputs, config.o_bias, device),
             q_norm: norm(config.num_heads),
@@ -83,6 +86,7 @@ impl<B: Backend> SelfAttention<B> {
         let [batch, seq, _] = input.x.dims();
         let [q, k, v] = self.heads(input);
         let q = self.grown(q, step.queries);
+        let v = self.v_norm_eps.map_or(v.clone(), |eps| rms(v, eps));
         let rope = step.rope;
         let alive = match (&self.q_norm, &self.k_norm) {
             (Some(q_norm), Some(k_norm)) if self.norms_rotated => {
@@ -133,6 +137,11 @@ impl<B: Backend> SelfAttention<B> {
             (Some(q), Some(k), Some(v), _) => {
                 let [q, k, v] = B::linears(input, [q, k, v]);
                 [heads(q, num_heads), heads(k, num_kv_heads), heads(v, num_kv_heads)]
+            }
+            (Some(q), Some(k), None, None) => {
+                let [q, k] = B::linears(input, [q, k]);
+                let k = heads(k, num_kv_heads);
+                [heads(q, num_heads), k.clone(), k]
             }
             (.., Some(qkv)) => {
                 let of_group = [num_heads, num_kv_heads, num_kv_heads].map(|heads| heads / self.groups);

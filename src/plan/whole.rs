@@ -213,7 +213,8 @@ mod tests {
     fn experts_come_after_layers() {
         let experts = ExpertSizes { count: 4, chosen: 2, slot: 30, tensors: 0, host: 30 };
         let units = [UnitSize { experts, ..UNIT }, UNIT, UnitSize { experts, ..UNIT }];
-        let plan = |device| Plan::new(&units, (1, 1), |_| 0, &[DeviceBudget { device: Some(device), ..budget(0) }]);
+        let plan =
+            |device| Plan::new(&units, (1, 1, 512), |_| 0, &[DeviceBudget { device: Some(device), ..budget(0) }]);
         let shape = |device| {
             let plan = plan(device).unwrap();
             (plan.devices[0].slots, plan.resident(), plan.devices[0].experts)
@@ -234,7 +235,7 @@ mod tests {
     fn experts_fill_host_memory_last() {
         let experts = ExpertSizes { count: 8, chosen: 2, slot: 30, tensors: 0, host: 40 };
         let own = |host| DeviceBudget { device: Some(330), host: Some(host), has_own_memory: true };
-        let plan = |host| Plan::new(&[UnitSize { experts, ..UNIT }; 2], (1, 1), |_| 0, &[own(host)]);
+        let plan = |host| Plan::new(&[UnitSize { experts, ..UNIT }; 2], (1, 1, 512), |_| 0, &[own(host)]);
         let of = |host| plan(host).map(|plan| (plan.devices[0].host_experts, plan.devices[0].host_bytes));
         assert_eq!(of(32 * MIB4 + 80).unwrap(), (2, 32 * MIB4 + 80));
         assert_eq!(of(32 * MIB4 + 80 + 130).unwrap().0, 2 + 3);

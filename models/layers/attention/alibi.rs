@@ -52,20 +52,30 @@ impl Alibi {
 
     /// What to add to the scores of the keys `k`, in f32: `[batch, heads, 1, k]`.
     pub(super) fn bias<B: Backend>(&self, mask: &Mask<'_>, k: Range<usize>, device: &B::Device) -> Tensor<B, 4> {
+        match self.coarse {
+            true => self.rounded(mask, k, device),
+            false => {
+                let (batch, columns) = (mask.batch(), mask.key_positions().columns());
+                let keys = mask.key_positions().on_device::<B>(device).reshape([batch, 1, 1, columns]);
+                let keys = keys.narrow(3, mask.dropped() + k.start, k.len()).clamp_min(0).float().cast(DType::F32);
+                let slopes = TensorData::new(self.slopes.clone(), [1, self.slopes.len(), 1, 1]);
+                keys * Tensor::from_data(slopes, (device, DType::F32))
+            }
+        }
+    }
+
+    /// The same with slopes, positions and products in bf16, which not every device knows.
+    fn rounded<B: Backend>(&self, mask: &Mask<'_>, k: Range<usize>, device: &B::Device) -> Tensor<B, 4> {
+        let round = |x: f32| bf16::from_f32(x).to_f32();
         let shape = [mask.batch(), self.slopes.len(), 1, k.len()];
         let mut values = Vec::with_capacity(shape.iter().product());
         for row in 0..mask.batch() {
             let keys = &mask.key_positions().row(row)[mask.dropped()..][k.clone()];
             for slope in &self.slopes {
-                values.extend(keys.iter().map(|key| self.scale * self.product(*slope, (*key).max(0))));
+                values.extend(keys.iter().map(|key| self.scale * round(slope * round((*key).max(0) as f32))));
             }
         }
         Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
-    }
-
-    fn product(&self, slope: f32, position: i32) -> f32 {
-        let product = slope * position as f32;
-        if self.coarse { bf16::from_f32(slope * bf16::from_f32(position as f32).to_f32()).to_f32() } else { product }
     }
 }
 

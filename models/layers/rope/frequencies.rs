@@ -14,6 +14,11 @@ impl RopeParameters {
             RopeType::Llama3 => (self.llama3(default(self.theta())), 1.0),
             RopeType::Yarn => (self.yarn(default(self.theta())), self.yarn_scale() as f32),
             RopeType::LongRope => (self.long(default(self.theta()), seq_len), self.long_scale() as f32),
+            RopeType::Proportional => {
+                let turning = (self.partial_rotary_factor.unwrap_or(1.0) * head_dim as f64 / 2.0) as usize;
+                let turns = |(i, w): (usize, f32)| if i < turning { w / factor } else { 0.0 };
+                (default(self.theta()).into_iter().enumerate().map(turns).collect(), 1.0)
+            }
             RopeType::None => (vec![0.0; head_dim / 2], 1.0),
         }
     }

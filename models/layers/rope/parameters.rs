@@ -20,6 +20,8 @@ pub enum RopeType {
     /// Each by a factor of its own (Phi-3; Ding et al. 2024, arXiv 2402.13753).
     #[serde(alias = "su")]
     LongRope,
+    /// The first pairs of a whole head alone (Gemma 4).
+    Proportional,
     /// Nothing turns.
     #[serde(skip)]
     None,
@@ -91,6 +93,16 @@ impl RopeParameters {
         Self { long_factor: self.short_factor.clone(), attention_factor, ..self }
     }
 
+    /// Parameters by which a part of all pairs turns.
+    pub(crate) fn proportional(part: f64) -> Self {
+        Self { rope_type: Some(RopeType::Proportional), partial_rotary_factor: Some(part), ..Self::default() }
+    }
+
+    /// The same for heads of another width than the config's.
+    pub(crate) fn of_width(self, head_dim: usize) -> Self {
+        Self { rotary_dim: Some(head_dim), ..self }
+    }
+
     /// Parameters by which nothing turns.
     pub fn none(&self) -> Self {
         Self { rope_type: Some(RopeType::None), kind: None, ..self.clone() }
@@ -134,11 +146,11 @@ impl RopeParameters {
     pub fn max_positions(&self) -> usize {
         let stretched = |length: usize| (length as f64 * self.factor()) as usize;
         let positions = match self.rope_type() {
-            RopeType::Default | RopeType::Llama3 | RopeType::LongRope | RopeType::None => self.max_position_embeddings,
             RopeType::Linear | RopeType::Dynamic => {
                 stretched(self.max_position_embeddings).max(self.max_position_embeddings)
             }
             RopeType::Yarn => self.max_position_embeddings.max(stretched(self.original())),
+            _ => self.max_position_embeddings,
         };
         positions.min(i32::MAX as usize)
     }

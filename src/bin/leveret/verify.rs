@@ -60,7 +60,10 @@ impl Task for Verify {
                 true => writeln!(out, "{}", serde_json::to_string_pretty(&comparison)?)?,
                 false => write!(out, "{}", lines(&comparison))?,
             }
-            ensure!(comparison.mean_kl.is_finite(), "the divergence is infinite: one model excludes what the other says");
+            ensure!(
+                comparison.mean_kl.is_finite(),
+                "the divergence is infinite: one model excludes what the other says"
+            );
             return Ok(());
         }
         let reference = self.reference.unwrap_or_else(|| self.model.join("reference.safetensors"));
