@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::error::{AtPath, Error, Result};
 use crate::run_dtype::RunDtype;
 
-/// The shape of a Llama, or with experts of a Mixtral, to make up.
+/// The shape of a Llama, or with experts of a Mixtral or a Qwen3-MoE, to make up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of config.json")]
 pub struct Synth {
@@ -23,8 +23,11 @@ pub struct Synth {
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
     pub num_key_value_heads: usize,
+    pub head_dim: usize,
     pub vocab_size: usize,
     pub tie_word_embeddings: bool,
+    /// Whether queries and keys are normed, as a Qwen3-MoE's are; for models with experts.
+    pub qk_norm: bool,
     /// Experts in the place of every MLP; none for a Llama.
     pub num_local_experts: usize,
     pub num_experts_per_tok: usize,
@@ -32,7 +35,8 @@ pub struct Synth {
 }
 
 impl Synth {
-    /// The shapes of a well-known model: `llama-3.2-1b`, `llama-3.1-8b`, `llama-3.1-70b` or `mixtral-8x7b`.
+    /// The shapes of a well-known model: `llama-3.2-1b`, `llama-3.1-8b`, `llama-3.1-70b`, `mixtral-8x7b` or
+    /// `qwen3-30b-a3b`.
     pub fn preset(name: &str) -> Result<Self> {
         let llama3 = |hidden_size, intermediate_size, num_hidden_layers, num_attention_heads| Self {
             hidden_size,
@@ -40,6 +44,8 @@ impl Synth {
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads: 8,
+            head_dim: hidden_size / num_attention_heads,
+            qk_norm: false,
             vocab_size: 128_256,
             tie_word_embeddings: false,
             num_local_experts: 0,
@@ -56,10 +62,19 @@ impl Synth {
                 num_experts_per_tok: 2,
                 ..llama3(4096, 14_336, 32, 32)
             }),
+            "qwen3-30b-a3b" => Ok(Self {
+                num_key_value_heads: 4,
+                head_dim: 128,
+                qk_norm: true,
+                vocab_size: 151_936,
+                num_local_experts: 128,
+                num_experts_per_tok: 8,
+                ..llama3(2048, 768, 48, 32)
+            }),
             other => Err(Error::Name {
                 what: "preset",
                 found: other.to_owned(),
-                expected: "llama-3.2-1b, llama-3.1-8b, llama-3.1-70b or mixtral-8x7b".to_owned(),
+                expected: "llama-3.2-1b, llama-3.1-8b, llama-3.1-70b, mixtral-8x7b or qwen3-30b-a3b".to_owned(),
             }),
         }
     }
@@ -71,8 +86,11 @@ impl Synth {
         if self.num_hidden_layers == 0 || self.num_hidden_layers > 10_000 || self.vocab_size == 0 {
             return unusable("a model has 1 to 10000 layers and a vocabulary");
         }
-        if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) || !self.hidden_size.is_multiple_of(heads) {
-            return unusable("heads divide the hidden size, and key heads the heads");
+        if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) || self.head_dim == 0 {
+            return unusable("key heads divide the heads, and heads have a width");
+        }
+        if self.qk_norm && self.num_local_experts == 0 {
+            return unusable("queries and keys are normed in models with experts alone");
         }
         if self.num_local_experts > 1 << 12 || self.num_experts_per_tok > self.num_local_experts {
             return unusable("a layer has up to 4096 experts, and a token chooses among them");
@@ -115,6 +133,7 @@ impl Synth {
             "num_hidden_layers": self.num_hidden_layers,
             "num_attention_heads": self.num_attention_heads,
             "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
             "vocab_size": self.vocab_size,
             "tie_word_embeddings": self.tie_word_embeddings,
             "max_position_embeddings": 131_072,
@@ -127,7 +146,14 @@ impl Synth {
                 RunDtype::Float32 | RunDtype::Auto => "float32",
             },
         });
-        if self.num_local_experts > 0 {
+        if self.qk_norm {
+            config["architectures"] = json!(["Qwen3MoeForCausalLM"]);
+            config["model_type"] = json!("qwen3_moe");
+            config["num_experts"] = json!(self.num_local_experts);
+            config["num_experts_per_tok"] = json!(self.num_experts_per_tok);
+            config["moe_intermediate_size"] = json!(self.intermediate_size);
+            config["norm_topk_prob"] = json!(true);
+        } else if self.num_local_experts > 0 {
             config["architectures"] = json!(["MixtralForCausalLM"]);
             config["model_type"] = json!("mixtral");
             config["num_local_experts"] = json!(self.num_local_experts);
@@ -149,21 +175,29 @@ impl Synth {
 
     fn layer(&self, index: usize) -> Vec<(String, Vec<usize>)> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
-        let keys = hidden / self.num_attention_heads * self.num_key_value_heads;
+        let [queries, keys] = [self.num_attention_heads, self.num_key_value_heads].map(|heads| heads * self.head_dim);
         let mut tensors = vec![
             ("input_layernorm".to_owned(), vec![hidden]),
             ("post_attention_layernorm".to_owned(), vec![hidden]),
-            ("self_attn.q_proj".to_owned(), vec![hidden, hidden]),
+            ("self_attn.q_proj".to_owned(), vec![queries, hidden]),
             ("self_attn.k_proj".to_owned(), vec![keys, hidden]),
             ("self_attn.v_proj".to_owned(), vec![keys, hidden]),
-            ("self_attn.o_proj".to_owned(), vec![hidden, hidden]),
+            ("self_attn.o_proj".to_owned(), vec![hidden, queries]),
         ];
+        if self.qk_norm {
+            tensors.extend(["q_norm", "k_norm"].map(|norm| (format!("self_attn.{norm}"), vec![self.head_dim])));
+        }
         let mlp = |prefix: String, names: [&str; 3]| {
             let shapes = [vec![inner, hidden], vec![inner, hidden], vec![hidden, inner]];
             names.map(|name| format!("{prefix}.{name}")).into_iter().zip(shapes)
         };
         match self.num_local_experts {
             0 => tensors.extend(mlp("mlp".to_owned(), ["gate_proj", "up_proj", "down_proj"])),
+            experts if self.qk_norm => {
+                tensors.push(("mlp.gate".to_owned(), vec![experts, hidden]));
+                let expert = |expert| mlp(format!("mlp.experts.{expert}"), ["gate_proj", "up_proj", "down_proj"]);
+                tensors.extend((0..experts).flat_map(expert));
+            }
             experts => {
                 tensors.push(("block_sparse_moe.gate".to_owned(), vec![experts, hidden]));
                 let expert = |expert| mlp(format!("block_sparse_moe.experts.{expert}"), ["w1", "w3", "w2"]);

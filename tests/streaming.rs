@@ -67,6 +67,8 @@ fn the_head_streams_in_parts() {
         num_key_value_heads: 2,
         vocab_size: 5003,
         tie_word_embeddings: true,
+        head_dim: 16,
+        qk_norm: false,
         num_local_experts: 0,
         num_experts_per_tok: 0,
         dtype: RunDtype::Bfloat16,

@@ -9,7 +9,7 @@ use leveret::RunDtype;
 pub struct Synth {
     /// Directory to write to; made if it is not there.
     out: PathBuf,
-    /// Whose shapes: llama-3.2-1b, llama-3.1-8b, llama-3.1-70b or mixtral-8x7b.
+    /// Whose shapes: llama-3.2-1b, llama-3.1-8b, llama-3.1-70b, mixtral-8x7b or qwen3-30b-a3b.
     #[arg(long, default_value = "llama-3.2-1b")]
     preset: String,
     /// Layers, if not the preset's.
