@@ -24,6 +24,8 @@ MEMORY = "/dev/shm/leveret-compute"
 def leveret(*args, as_json=True):
     """What a command prints."""
     run = subprocess.run([LEVERET, *args, *(["--json"] if as_json else [])], capture_output=True, text=True)
+    if run.returncode and not as_json:
+        raise SystemExit(f"{' '.join(args)}: {run.stderr.strip()[-300:]}")
     if run.returncode:
         return {"error": f"{' '.join(args)}: {run.stderr.strip()[-300:]}"}
     return json.loads(run.stdout) if as_json else run.stdout
@@ -62,7 +64,7 @@ def resident(folders, weights, layers, prompt, tokens, *flags):
 
 
 def torch_rows(layers):
-    """Milliseconds a layer of transformers, prefill and decode over a cache."""
+    """Milliseconds a layer of transformers' prefill."""
     # `cuda.py` beside this file would hide a package of that name, so its folder is not looked in.
     program = f"import runpy; runpy.run_path({os.path.abspath(__file__)!r})['torch_report']({layers})"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd="/")
@@ -110,10 +112,16 @@ def main(layers=16):
         rows.append(resident(folders, "bf16", layers, 1024, 32, "--batch", "16"))
         rows.append(resident(folders, "bf16", layers, 512, 2))
         rows.append(resident(folders, "bf16", layers, 2048, 2))
-        streamed = [{"weights": weights, **{part: bench(folders[weights, layers], 32, 8, "--vram", vram)[part]
-                                            for part in ("decode", "limits")}}
-                    for weights, vram in (("bf16", "1200MiB"), ("int4", "1200MiB"))]
-        about = {"command": f"benches/compute.py {layers}", "commit": os.environ.get("COMMIT", ""), "layers": layers}
+        for row in rows[-2:]:
+            row.pop("decode", None)  # of one token
+        # Nothing is resident in either, so that bytes a token are those of all layers.
+        streamed = []
+        for weights, vram in (("bf16", "min"), ("int4", "min")):
+            report = bench(folders[weights, layers], 32, 8, "--vram", vram)
+            streamed.append({"weights": weights, "vram": vram,
+                             **{part: report.get(part) for part in ("decode", "limits", "error")}})
+        name = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+        about = {"device": name.stdout.strip(), "command": f"benches/compute.py {layers}", "commit": os.environ.get("COMMIT", ""), "layers": layers}
         print(json.dumps({**about, "resident": rows, "streamed": streamed, "torch": torch_rows(layers)}, indent=1))
     finally:
         shutil.rmtree(MEMORY, ignore_errors=True)
