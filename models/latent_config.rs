@@ -37,7 +37,7 @@ impl LatentFields {
             qk_nope_head_dim: nope,
             v_head_dim: self.v_head_dim.unwrap_or(128),
             bias: config.attention_bias,
-            scale: ((rope + nope) as f64).powf(-0.5) * config.rope().score_scale(),
+            scale: (rope.saturating_add(nope) as f64).powf(-0.5) * config.rope().score_scale(),
         }
     }
 

@@ -32,7 +32,7 @@ pub struct LatentConfig {
 impl LatentConfig {
     /// Numbers that the KV cache holds of one position.
     pub fn cached(&self) -> usize {
-        self.kv_lora_rank + self.qk_rope_head_dim
+        self.kv_lora_rank.saturating_add(self.qk_rope_head_dim)
     }
 }
 

@@ -83,9 +83,9 @@ fn wrong_shapes(#[case] name: &str, #[case] shape: Vec<usize>, #[case] says: &st
 
 /// The config and the tensors have to say the same.
 #[rstest]
-#[case(json!({"quant_method": "leveret", "bits": 4, "format": "int4"}), "dtype I8, expected U8, F32, F16 or BF16")]
+#[case(json!({"quant_method": "leveret", "bits": 4, "format": "int4", "group_size": 32}), "dtype I8, expected U8, F32, F16 or BF16")]
 #[case(json!({"quant_method": "leveret", "bits": 4, "format": "int8"}), "has bits = 4, expected 8")]
-#[case(json!({"quant_method": "leveret", "format": "int8", "group_size": 64}), "has group_size = 64, expected 32")]
+#[case(json!({"quant_method": "leveret", "bits": 8, "format": "int8", "group_size": 64}), "has group_size = 64, expected 32")]
 #[case(json!({"quant_method": "leveret"}), "has format = null, expected \"int8\" or \"int4\"")]
 #[case(json!({"quant_method": "fp8"}), "has weight_block_size = null, expected [128,128]")]
 #[case(json!({"quant_method": "awq", "bits": 4}), "asks for `awq`, expected none, `fp8` or `leveret`")]

@@ -212,7 +212,7 @@ fn shards_of_an_older_source_are_not_kept() {
 
 #[test]
 fn the_source_is_left_alone() {
-    let source = copy_of(&fixture("llama_sharded"));
+    let source = copy_of(&demo());
     let before = (files(source.path()), modified(source.path()));
     packed(source.path(), Format::Fp8);
     assert_eq!((files(source.path()), modified(source.path())), before);
