@@ -56,6 +56,7 @@ architectures![
     crate::Qwen3Moe,
     crate::DeepseekV2,
     crate::DeepseekV3,
+    crate::MiniCpm3,
     crate::Dots1,
     crate::GptOss,
     crate::Olmoe,
