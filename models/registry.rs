@@ -188,6 +188,13 @@ mod tests {
         assert!(error.contains("`qwen33` (nearest: `qwen3`); supported are llama"), "{error}");
     }
 
+    /// MiniMax-Text-01 and M1 mix in linear attention, as M2 does not.
+    #[test]
+    fn minimax_before_m2_is_refused() {
+        let error = open(r#"{"model_type":"minimax"}"#, ReadDims).unwrap_err().to_string();
+        assert!(error.contains("`minimax` (nearest: `minimax_m2`)"), "{error}");
+    }
+
     #[test]
     fn a_wrong_field_is_named() {
         let error = open(&MISTRAL.replace("96", "\"wide\""), ReadDims).unwrap_err().to_string();
