@@ -11,11 +11,11 @@ use crate::{DecoderConfig, Dims};
 pub(crate) struct LatentFields {
     /// Absent or `null`, which mean different things.
     #[serde(default, deserialize_with = "present")]
-    q_lora_rank: Option<Option<usize>>,
-    kv_lora_rank: Option<usize>,
-    qk_rope_head_dim: Option<usize>,
-    qk_nope_head_dim: Option<usize>,
-    v_head_dim: Option<usize>,
+    pub(crate) q_lora_rank: Option<Option<usize>>,
+    pub(crate) kv_lora_rank: Option<usize>,
+    pub(crate) qk_rope_head_dim: Option<usize>,
+    pub(crate) qk_nope_head_dim: Option<usize>,
+    pub(crate) v_head_dim: Option<usize>,
     pub(crate) rope_interleave: Option<bool>,
 }
 

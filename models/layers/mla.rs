@@ -79,9 +79,14 @@ impl<B: Backend> LatentAttention<B> {
         }
     }
 
-    /// Hidden states `[batch, seq, hidden_size]` → what is to be added to `residual`, added, of the same shape; what this
-    /// pass's keys and values are made of goes into the KV cache.
-    pub fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+    /// Hidden states `[batch, seq, hidden_size]` → the same, added to `residual` if there is one; what this pass's keys and
+    /// values are made of goes into the KV cache.
+    pub fn forward(
+        &self,
+        input: Input<'_, B>,
+        residual: impl Into<Option<Tensor<B, 3>>>,
+        step: &mut Step<'_, B>,
+    ) -> Tensor<B, 3> {
         let LatentConfig { num_heads, kv_lora_rank: rank, v_head_dim, scale, .. } = self.config;
         let [batch, seq, _] = input.x.dims();
         let x = input.normed();
@@ -106,7 +111,7 @@ impl<B: Backend> LatentAttention<B> {
         // [batch, heads, seq, rank] · [1, heads, rank, v_head_dim]
         let out = out.narrow(3, 0, rank).matmul(to_values.swap_dims(2, 3));
         let out = out.swap_dims(1, 2).reshape([batch, seq, num_heads * v_head_dim]);
-        B::linear_add(out, &self.o_proj, residual)
+        self.o_proj.onto(out, residual.into())
     }
 
     /// What would make keys and values of what is compressed, head by head: `[1, heads, qk_nope_head_dim, rank]` and
