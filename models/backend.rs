@@ -60,6 +60,11 @@ pub trait Backend: burn::tensor::backend::Backend {
         portable::rms_norm(x, weight, eps)
     }
 
+    /// The matrix products `a · b`, of f32 in all of its bits.
+    fn matmul<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
+        a.matmul(b)
+    }
+
     /// A tensor whose numbers are undefined until they are written.
     fn unwritten(shape: [usize; 4], device: &Self::Device, dtype: DType) -> Tensor<Self, 4> {
         Tensor::empty(shape, (device, dtype))

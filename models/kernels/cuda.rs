@@ -61,6 +61,19 @@ impl Backend for Cuda {
         y.map_or_else(|| portable::rms_norm(x, weight, eps), outer)
     }
 
+    /// Burn's product rounds f32 to 19 bits: the upper and the lower bits are multiplied apart.
+    fn matmul<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
+        if a.dtype() != DType::F32 {
+            return a.matmul(b);
+        }
+        let parts = |x: Tensor<Self, D>| {
+            let upper = x.clone().cast(DType::BF16).cast(DType::F32);
+            (upper.clone(), x - upper)
+        };
+        let ((a, a_lower), (b, b_lower)) = (parts(a), parts(b));
+        a.clone().matmul(b.clone()) + (a.matmul(b_lower) + a_lower.matmul(b))
+    }
+
     fn unwritten(shape: [usize; 4], device: &Self::Device, dtype: DType) -> Tensor<Self, 4> {
         outer(cube::unwritten(device, Shape::from(shape), dtype))
     }

@@ -109,7 +109,7 @@ impl<B: Backend> LatentAttention<B> {
         });
 
         // [batch, heads, seq, rank] · [1, heads, rank, v_head_dim]
-        let out = out.narrow(3, 0, rank).matmul(to_values.swap_dims(2, 3));
+        let out = B::matmul(out.narrow(3, 0, rank), to_values.swap_dims(2, 3));
         let out = out.swap_dims(1, 2).reshape([batch, seq, num_heads * v_head_dim]);
         self.o_proj.onto(out, residual.into())
     }
@@ -133,7 +133,7 @@ impl<B: Backend> LatentAttention<B> {
         };
         let q = q.reshape([batch, seq, num_heads, nope + qk_rope_head_dim]).swap_dims(1, 2);
         let turned = rope.rotate(q.clone().narrow(3, nope, qk_rope_head_dim));
-        Tensor::cat(vec![q.narrow(3, 0, nope).matmul(to_keys), turned], 3)
+        Tensor::cat(vec![B::matmul(q.narrow(3, 0, nope), to_keys), turned], 3)
     }
 
     /// What the KV cache keeps: compressed, normed, and beside it the part that positions turn.

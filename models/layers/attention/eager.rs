@@ -2,7 +2,7 @@ use burn::prelude::Tensor;
 use burn::tensor::DType;
 use burn::tensor::activation::softmax;
 
-use super::{Attention, AttentionInput};
+use super::{Attention, AttentionInput, product};
 use crate::Backend;
 
 /// Attention by the definition: all scores are held at once, and the mask is added to them.
@@ -21,7 +21,8 @@ impl<B: Backend> Attention<B> for Eager {
         let lowest = lowest(dtype);
         let mask = input.mask.additive::<B>(0..q, 0..k, lowest, &device); // [batch, 1, q, k]
 
-        let scores = input.grouped_queries().cast(DType::F32).matmul(input.keys().cast(DType::F32).transpose());
+        let (queries, keys) = (input.grouped_queries().cast(DType::F32), input.keys().cast(DType::F32));
+        let scores = product(dtype, queries, keys.transpose());
         let scores = input.shaped((scores * input.scale).reshape([batch, heads, q, k]), 0..k) + mask;
         let weights = match &input.sinks {
             Some(sinks) => {
@@ -31,7 +32,7 @@ impl<B: Backend> Attention<B> for Eager {
             None => softmax(scores, 3),
         };
         let weights = weights.reshape(grouped);
-        weights.matmul(input.values().cast(DType::F32)).reshape([batch, heads, q, head_dim]).cast(dtype)
+        product(dtype, weights, input.values().cast(DType::F32)).reshape([batch, heads, q, head_dim]).cast(dtype)
     }
 }
 

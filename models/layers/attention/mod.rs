@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use burn::prelude::Tensor;
+use burn::tensor::DType;
 
 pub use alibi::Alibi;
 pub use eager::Eager;
@@ -99,6 +100,11 @@ pub struct AttentionInput<'a, B: Backend> {
     pub softcap: Option<f64>,
     /// How scores fall with the distance, if they do.
     pub alibi: Option<&'a Alibi>,
+}
+
+/// `a · b`, both in f32, in all of their bits if that is what they were.
+fn product<B: Backend>(dtype: DType, a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 4> {
+    if dtype == DType::F32 { B::matmul(a, b) } else { a.matmul(b) }
 }
 
 impl<B: Backend> AttentionInput<'_, B> {

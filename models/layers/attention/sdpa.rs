@@ -3,7 +3,7 @@ use std::ops::Range;
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 
-use super::{Attention, AttentionInput, AttentionShape};
+use super::{Attention, AttentionInput, AttentionShape, product};
 use crate::Backend;
 use crate::layers::Visibility;
 
@@ -71,7 +71,7 @@ impl Sdpa {
             }
             let first = input.columns.start + block.start;
             let part = |x: &Tensor<B, 4>| x.clone().narrow(2, first, block.len()).cast(DType::F32);
-            let mut scores = q.clone().matmul(part(&input.k).transpose()); // [batch, kv_heads, grouped, block]
+            let mut scores = product(input.q.dtype(), q.clone(), part(&input.k).transpose()); // [batch, kv_heads, grouped, block]
             if input.shapes_scores() {
                 let shaped = input.shaped(scores.reshape([batch, heads, n, block.len()]), block.clone());
                 scores = shaped.reshape([batch, kv_heads, grouped, block.len()]);
@@ -85,7 +85,7 @@ impl Sdpa {
             let rescale = (max - new_max.clone()).exp();
             let weights = (scores - new_max.clone()).exp();
             sum = sum * rescale.clone() + weights.clone().sum_dim(3);
-            out = out * rescale + weights.matmul(part(&input.v));
+            out = out * rescale + product(input.q.dtype(), weights, part(&input.v));
             max = new_max;
         }
         // A query of padding may have seen no block at all.

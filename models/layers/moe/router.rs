@@ -56,7 +56,7 @@ impl<B: Backend> Router<B> {
     pub(super) fn scores(&self, x: Tensor<B, 2>) -> Scores {
         let f32 = |x: &Param<Tensor<B, 1>>| x.val().cast(DType::F32).unsqueeze::<2>();
         let experts = self.weight.dims()[0];
-        let mut logits = x.cast(DType::F32).matmul(self.weight.val().cast(DType::F32).transpose()); // [tokens, experts]
+        let mut logits = B::matmul(x.cast(DType::F32), self.weight.val().cast(DType::F32).transpose()); // [tokens, experts]
         if let Some(bias) = &self.bias {
             logits = logits + f32(bias);
         }

@@ -63,7 +63,7 @@ fn apply<B: Backend>(
     bias: Option<&Param<Tensor<B, 1>>>,
 ) -> Tensor<B, 3> {
     let dtype = x.dtype();
-    let y = x.matmul(matrix.val().cast(dtype).unsqueeze());
+    let y = B::matmul(x, matrix.val().cast(dtype).unsqueeze());
     match bias {
         Some(bias) => y + bias.val().cast(dtype).unsqueeze(),
         None => y,

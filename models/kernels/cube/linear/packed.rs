@@ -71,7 +71,7 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
                             words[w] = u32::cast_from(vector[comptime!(w % WORDS)]);
                         }
                         let step = step::<S>(scales[l * columns + o], format);
-                        sums[r * columns + o] += product(&words, &values, &step, one, format);
+                        sums[r * columns + o] += product(&words, &values, &step, one, format, blueprint.rounds);
                     }
                 }
             }
@@ -110,10 +110,17 @@ fn values<X: Float, G: Float, N: Size>(
 
 /// The product of a group's weights with their inputs, see [`values`].
 #[cube]
-fn product(words: &Array<u32>, values: &Array<f32>, step: &Step, one: u32, #[comptime] format: Format) -> f32 {
+fn product(
+    words: &Array<u32>,
+    values: &Array<f32>,
+    step: &Step,
+    one: u32,
+    #[comptime] format: Format,
+    #[comptime] rounds: bool,
+) -> f32 {
     let (lower, upper) = (values[GROUP], values[comptime!(GROUP + 1)]);
     let mut sum = 0.0f32 - step.zero * (lower + upper);
-    if comptime!(format == Format::Int4) {
+    if comptime!(format == Format::Int4 && rounds) {
         // Both nibbles of a byte are moved at once: 1 + code / 2048 and 1 + code / 128.
         let mut low = 0.0f32 - lower;
         let mut high = 0.0f32 - upper;
@@ -128,7 +135,9 @@ fn product(words: &Array<u32>, values: &Array<f32>, step: &Step, one: u32, #[com
     } else {
         #[unroll]
         for i in 0..GROUP {
-            sum += code(words[comptime!(i / 4)], i, one, format) * values[i];
+            // Of 4 bits both halves of a group share their words.
+            let word = comptime!(if format == Format::Int4 { i % HALF / 4 } else { i / 4 });
+            sum += code(words[word], i, one, format) * values[i];
         }
     }
     step.scale * sum

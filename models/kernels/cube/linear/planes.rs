@@ -26,6 +26,8 @@ pub struct Blueprint {
     layers: usize,
     pub normed: bool,
     bias: bool,
+    /// Whether sums may lose the last bits of an f32.
+    pub rounds: bool,
     end: Ending,
     pub format: Option<Format>,
 }
@@ -44,7 +46,8 @@ impl Blueprint {
             (false, Some(_)) => (4, 1, 1),
         };
         let (layers, normed, bias) = (product.layers.len(), product.norm.is_some(), product.has_bias());
-        Self { rows, outputs, loads, layers, normed, bias, end, format }
+        let rounds = product.x.dtype != DType::F32;
+        Self { rows, outputs, loads, layers, normed, bias, rounds, end, format }
     }
 
     /// Outputs that a plane makes of each row at once: a gate and its partner together.
