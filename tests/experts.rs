@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::backend::Flex;
 use leveret::models::weight::Format;
-use leveret::{Budget, Model, Pack, RunDtype, Transfer};
+use leveret::{Budget, Model, Pack, RunDtype, Synth, Transfer};
 use rstest::rstest;
 
 use crate::support::{fixture, greedy};
@@ -184,4 +184,27 @@ fn a_shortened_file_ends_the_generation() {
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let error = model.generate(PROMPT.to_vec(), &greedy(2)).unwrap_err().to_string();
     assert!(error.contains("changed or became shorter"), "{error}");
+}
+
+/// What is made up with experts, in either family's words, is a checkpoint that runs.
+#[rstest]
+fn made_up_experts_run(#[values(false, true)] qk_norm: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let synth = Synth {
+        hidden_size: 64,
+        intermediate_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size: 300,
+        tie_word_embeddings: false,
+        head_dim: if qk_norm { 32 } else { 16 },
+        qk_norm,
+        num_local_experts: 5,
+        num_experts_per_tok: 2,
+        dtype: RunDtype::Bfloat16,
+    };
+    synth.write(dir.path(), 3).unwrap();
+    let (_, stats) = model(dir.path(), Budget::Min, Transfer::Async).generate(PROMPT.to_vec(), &greedy(3)).unwrap();
+    assert!(stats.decode.iter().all(|pass| pass.experts == 2 * 2));
 }
