@@ -67,7 +67,9 @@ impl Pack {
         Units::cut(&checkpoint, &outline, None)?;
         let contents = Contents::new(&checkpoint, &outline, self.format)?;
         if contents.items().all(|item| item.packed.is_none()) {
-            let reason = format!("no linear layer has rows that {} fills; choose another format", self.format);
+            let format = self.format;
+            let reason =
+                format!("no linear layer has rows of a multiple of 32 weights, as {format} needs; run it as it is");
             return Err(unusable(model, reason));
         }
 
