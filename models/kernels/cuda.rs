@@ -97,7 +97,7 @@ impl Backend for Cuda {
             _ => None,
         };
         // The kernel turns halves of whole heads.
-        let norms = norms.filter(|_| !heads.rope.interleaved());
+        let norms = norms.filter(|_| heads.rope.is_plain(heads.q.dims()[3]));
         let (keys, values) = (own(keys), own(values));
         let rotated = norms.and_then(|norms| {
             cube::append_heads(&cube::Heads {

@@ -29,15 +29,12 @@ pub(super) struct Quantised {
     /// In the order, and cut in digits as [`Simd::arrange`](super::simd::Simd::arrange) says.
     pub(super) numbers: [i16; BLOCK],
     /// What to begin sums with: for instruction sets that ask for weights above zero.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) starts: [i32; 16],
     /// The scale of each group, four times.
     pub(super) scales: [f32; 16],
     /// The scales of the groups of this block and the three after it.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) run_scales: [f32; 16],
     /// The sums of the numbers of those groups, times their scales.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) run_sums: [f32; 16],
 }
 

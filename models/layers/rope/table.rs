@@ -50,11 +50,6 @@ impl<B: Backend> Rope<B> {
         !self.interleaved && 2 * self.cos.dims()[3] == head_dim
     }
 
-    /// Whether pairs are neighbours.
-    pub fn interleaved(&self) -> bool {
-        self.interleaved
-    }
-
     /// Tables of the same positions that turn nothing.
     pub fn still(&self) -> Self {
         Self { cos: self.cos.ones_like(), sin: self.sin.zeros_like(), interleaved: self.interleaved }

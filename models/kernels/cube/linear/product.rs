@@ -161,14 +161,14 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
     let mut product = Product { y: x.clone(), x, norm: hidden.norm, layers, end, rows, inputs };
     let widths = product.widths();
     product.y = empty(&product.x, Shape::from([batch, seq, widths.iter().sum()]));
-    let f32 = product.x.dtype == DType::F32;
-    if rows > 1 && (rows <= SOME_ROWS || product.layers[0].weight.format().is_some()) && tiles::suits(&product) {
+    let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
+    if rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product) {
         // Rows are normed once, not by every cube.
         if let Some((weight, eps)) = product.norm.take() {
             product.x = rms_norm(&product.x, &weight, eps)?;
         }
         tiles::launch(&product);
-    } else if rows <= FEW_ROWS || f32 || product.layers[0].weight.format().is_some() {
+    } else if rows <= FEW_ROWS || f32 || packed {
         planes::launch(&product)?;
     } else {
         return None;
