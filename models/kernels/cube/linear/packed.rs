@@ -210,6 +210,6 @@ fn moved(bits: u32, #[comptime] from: u32, #[comptime] to: u32) -> u32 {
 }
 
 /// Words that hold a group.
-fn words_of(format: Format) -> usize {
+pub fn words_of(format: Format) -> usize {
     if format == Format::Int4 { WORDS } else { 2 * WORDS }
 }
