@@ -6,6 +6,7 @@ mod packed;
 mod panels;
 mod planes;
 mod product;
+mod staged;
 mod tiles;
 mod tiles_load;
 mod weights;
