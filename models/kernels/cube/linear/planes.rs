@@ -43,6 +43,7 @@ impl Blueprint {
         let (rows, outputs, loads) = match (product.rows == 1, format) {
             (true, None) if gated => (1, 1, 1),
             (true, None) => (1, 1, 2),
+            (true, Some(Format::Int4 | Format::Int8)) if gated => (1, 1, 2),
             (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 1),
             (true, Some(Format::Fp8)) => (1, 1, 1),
             (false, None) => (8, 2, 1),
