@@ -5,7 +5,7 @@ use super::level::Level;
 use super::multiply::multiply_at;
 use super::{Exact, Matrix, Weights, multiply_each};
 
-const EXACT: [Exact; 2] = [Exact::F32, Exact::Bf16];
+const EXACT: [Exact; 3] = [Exact::F32, Exact::F16, Exact::Bf16];
 
 const KINDS: [&str; 6] = ["f32", "bf16", "f16", "int8", "int4", "fp8"];
 
@@ -161,9 +161,12 @@ fn exact() -> impl Strategy<Value = Exact> {
 
 /// The numbers, rounded to what they are said to be exact in.
 fn inputs_of(exact: Exact, mut numbers: Vec<f32>) -> Vec<f32> {
-    if exact == Exact::Bf16 {
-        numbers.iter_mut().for_each(|number| *number = bf16::from_f32(*number).to_f32());
-    }
+    let round = |number: f32| match exact {
+        Exact::F32 => number,
+        Exact::F16 => f16::from_f32(number).to_f32(),
+        Exact::Bf16 => bf16::from_f32(number).to_f32(),
+    };
+    numbers.iter_mut().for_each(|number| *number = round(*number));
     numbers
 }
 
