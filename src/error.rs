@@ -65,8 +65,10 @@ pub enum Error {
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("{}: `{found}` is there, which {reason}; choose an empty directory", path.display())]
     NotEmpty { path: PathBuf, found: String, reason: &'static str },
-    #[error("there is no model `{model}` on {hub} that everybody may see, nor a directory of that name; check the spelling, \
-         or pass a token (--token, HF_TOKEN) if it is private")]
+    #[error(
+        "there is no model `{model}` on {hub} that everybody may see, nor a directory of that name; check the spelling, \
+         or pass a token (--token, HF_TOKEN) if it is private"
+    )]
     NoModel { model: String, hub: String },
     #[error("{model} has no revision `{revision}`; choose a branch, tag or commit of {page}/commits/main")]
     NoRevision { model: String, revision: String, page: String },

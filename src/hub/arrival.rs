@@ -51,13 +51,7 @@ enum Stage {
 
 impl Arrival {
     /// Takes note of which files are there already; begins nothing.
-    pub(super) fn new(
-        hub: &Hub,
-        client: &Client,
-        id: &RepoId,
-        commit: &str,
-        files: &[RemoteFile],
-    ) -> Result<Self> {
+    pub(super) fn new(hub: &Hub, client: &Client, id: &RepoId, commit: &str, files: &[RemoteFile]) -> Result<Self> {
         let cache = RepoCache::new(&hub.cache_dir, id);
         let blob = |file: &RemoteFile| {
             let parts: Vec<_> = file.name.split('/').map(encode).collect();
@@ -103,9 +97,8 @@ impl Arrival {
     /// Waits until all files are whole.
     pub(super) fn wait(&self) -> Result<()> {
         let state = self.start(self.shared.lock())?;
-        let is_busy = |state: &mut State| {
-            !state.over && state.stages.iter().any(|stage| !matches!(stage, Stage::Whole))
-        };
+        let is_busy =
+            |state: &mut State| !state.over && state.stages.iter().any(|stage| !matches!(stage, Stage::Whole));
         let mut state = self.shared.changed.wait_while(state, is_busy).unwrap_or_else(PoisonError::into_inner);
         match state.error.take() {
             Some(error) => Err(Arc::into_inner(error).unwrap_or(Error::ReaderStopped)),

@@ -50,7 +50,8 @@ fn describe(name: &str, root: &Path, snapshot: &Path) -> Result<CachedModel> {
     let used = metadata.iter().filter_map(|file| file.accessed().ok().max(file.modified().ok())).max();
     let missing = missing(snapshot);
     let partial = files(&root.join("blobs"))?.into_iter().filter(|file| file.extension().is_some());
-    let partial_bytes = if missing.is_empty() { 0 } else { partial.filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum() };
+    let partial_bytes =
+        if missing.is_empty() { 0 } else { partial.filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum() };
     Ok(CachedModel {
         model: name.to_owned(),
         revisions: revisions(root, &commit)?.into_iter().map(|(name, _)| name).collect(),
@@ -88,7 +89,8 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let path = |entry: std::io::Result<fs::DirEntry>| Ok(entry?.path());
-    let mut paths = fs::read_dir(dir).and_then(|entries| entries.map(path).collect::<std::io::Result<Vec<_>>>()).at(dir)?;
+    let mut paths =
+        fs::read_dir(dir).and_then(|entries| entries.map(path).collect::<std::io::Result<Vec<_>>>()).at(dir)?;
     paths.sort_unstable();
     Ok(paths)
 }

@@ -67,9 +67,9 @@ impl Client {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(Reply { etag, response }),
                 status if status.is_redirection() => {
                     let location = text(response.headers(), "location");
-                    url = location.and_then(|location| join(&uri, location)).ok_or_else(|| {
-                        lost("leads to no address".to_owned())
-                    })?;
+                    url = location
+                        .and_then(|location| join(&uri, location))
+                        .ok_or_else(|| lost("leads to no address".to_owned()))?;
                 }
                 status => {
                     let code = text(response.headers(), "x-error-code").unwrap_or_default().to_owned();

@@ -10,7 +10,11 @@ const FIRST: u64 = 128 << 10;
 const LONGEST: u64 = 100_000_000;
 
 /// The headers of safetensors files, some at once: which tensor lies where is known before a file is there.
-pub(super) fn fetch<'a>(client: &Client, blobs: &[&'a Blob], at_once: usize) -> Result<Vec<Vec<u8>>, (&'a Blob, Failure)> {
+pub(super) fn fetch<'a>(
+    client: &Client,
+    blobs: &[&'a Blob],
+    at_once: usize,
+) -> Result<Vec<Vec<u8>>, (&'a Blob, Failure)> {
     let (todo, done) = (Mutex::new(blobs.iter().enumerate()), Mutex::new(Vec::new()));
     let work = || {
         let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -25,13 +29,14 @@ pub(super) fn fetch<'a>(client: &Client, blobs: &[&'a Blob], at_once: usize) -> 
     done.into_iter().map(|(_, head)| head).collect()
 }
 
-/// A file's first bytes, at least to the end of its header; whether that is one is found out by who reads it.
+/// The header of a file, if it is one; what it is worth is found out by who reads it.
 fn head(client: &Client, blob: &Blob) -> Result<Vec<u8>, Failure> {
-    let first = client.bytes(&blob.url, Some(0..FIRST.min(blob.bytes)))?;
+    let mut first = client.bytes(&blob.url, Some(0..FIRST.min(blob.bytes)))?;
     let Some(length) = first.first_chunk() else { return Ok(first) };
     let end = u64::from_le_bytes(*length).saturating_add(8);
-    match end > first.len() as u64 && end <= blob.bytes && end <= LONGEST {
-        true => client.bytes(&blob.url, Some(0..end)),
-        false => Ok(first),
+    if end > first.len() as u64 && end <= blob.bytes && end <= LONGEST {
+        return client.bytes(&blob.url, Some(0..end));
     }
+    first.truncate(usize::try_from(end).unwrap_or(usize::MAX));
+    Ok(first)
 }

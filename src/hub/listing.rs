@@ -158,8 +158,15 @@ mod tests {
     #[test]
     fn only_what_is_read_is_wanted() {
         let all = [
-            "config.json", "README.md", "tokenizer.json", "pytorch_model.bin", "model-1.safetensors", INDEX,
-            "consolidated.safetensors", "additional_chat_templates/tool.jinja", "additional_chat_templates/../x.jinja",
+            "config.json",
+            "README.md",
+            "tokenizer.json",
+            "pytorch_model.bin",
+            "model-1.safetensors",
+            INDEX,
+            "consolidated.safetensors",
+            "additional_chat_templates/tool.jinja",
+            "additional_chat_templates/../x.jinja",
         ];
         let (listing, id) = (listing(&all), "a/b".parse().unwrap());
         let small = ["config.json", "tokenizer.json", INDEX, "additional_chat_templates/tool.jinja"];

@@ -49,7 +49,8 @@ impl Removal {
     fn of(paths: Vec<PathBuf>) -> Result<Self> {
         let all = paths.iter().map(|path| if path.is_dir() { files(path) } else { Ok(vec![path.clone()]) });
         let all = all.collect::<Result<Vec<_>>>()?;
-        let len = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
+        let len =
+            |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
         Ok(Self { bytes: all.iter().flatten().map(len).sum(), paths })
     }
 

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::environment::Environment;
-use super::{PullEvent, HubToken};
+use super::{HubToken, PullEvent};
 
 /// The Hugging Face hub, or one that speaks as it does, and the cache of what was downloaded from it.
 ///
@@ -54,9 +54,9 @@ impl Hub {
         self
     }
 
-    /// The token for models that not everybody may have.
+    /// The token for models that not everybody may have; an empty one is none.
     pub fn token(mut self, token: impl Into<HubToken>) -> Self {
-        self.token = Some(token.into());
+        self.token = Some(token.into()).filter(|token| !token.is_empty());
         self
     }
 

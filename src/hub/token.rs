@@ -9,8 +9,11 @@ pub struct HubToken(String);
 impl HubToken {
     /// Takes a token as people paste it; none if nothing is left.
     pub(super) fn of(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(text.to_owned()))
+        Some(Self::from(text)).filter(|token| !token.is_empty())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The header's value.
