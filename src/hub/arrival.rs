@@ -76,6 +76,8 @@ impl Arrival {
             state: Mutex::new(state),
             changed: Condvar::new(),
         };
+        // Another revision may have brought all of it; a cache that cannot be written to serves nevertheless.
+        let _ = shared.settle();
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -158,8 +160,16 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        // Threads end by themselves at the next bytes; to wait for those could take long.
-        self.shared.lock().over = true;
+        // Threads end by themselves at the next bytes; to wait for those could take long. Only a file of which all bytes
+        // are there is given its name before.
+        let mut state = self.shared.lock();
+        state.over = true;
+        let is_busy = |state: &mut State| {
+            let all_there =
+                |(stage, blob): (&Stage, &Blob)| matches!(stage, Stage::Growing(_, there) if *there == blob.bytes);
+            state.error.is_none() && state.stages.iter().zip(&self.shared.blobs).any(all_there)
+        };
+        drop(self.shared.changed.wait_while(state, is_busy));
     }
 }
 
@@ -184,9 +194,10 @@ impl Shared {
             let watched = Watched { shared: self, index };
             let result = blob.download(&self.client, &watched);
             match result.map_err(|failure| failure.explain(&self.hub, &self.id, Some(&blob.name))) {
-                Ok(()) if watched.is_over() => return,
-                Ok(()) => self.ended(index),
+                Ok(()) if blob.is_whole() => self.ended(index),
+                Ok(()) => return,
                 Err(error) => self.change(|state| {
+                    state.stages[index] = Stage::Absent;
                     state.error.get_or_insert(Arc::new(error));
                     state.over = true;
                 }),

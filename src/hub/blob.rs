@@ -112,7 +112,7 @@ impl Blob {
             watch.arrived(read as u64);
             end.map_err(|error| lost(error.to_string()))?;
         }
-        match watch.is_over() {
+        match *there < self.bytes {
             true => Err(lost("it is not wanted any more".to_owned())),
             false => Ok(()),
         }
@@ -121,7 +121,9 @@ impl Blob {
     /// Whether an answer is of this file; how many of its first bytes are there already.
     fn check(&self, reply: &Reply, there: u64) -> Result<u64, Failure> {
         let url = || without_query(&self.url);
-        if let Some(found) = reply.etag.as_ref().filter(|etag| **etag != self.etag) {
+        // A mirror may use names of its own, which say nothing.
+        let is_hash = |etag: &str| etag.len() == self.etag.len() && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(found) = reply.etag.as_ref().filter(|etag| **etag != self.etag && is_hash(etag)) {
             let (expected, found) = (self.etag.clone(), found.clone());
             return Err(Failure::Final(Error::WrongBytes { url: url(), expected, found }));
         }

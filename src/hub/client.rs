@@ -20,7 +20,7 @@ pub(super) struct Client {
 
 /// An answer that brings bytes.
 pub(super) struct Reply {
-    /// What the hub, before any redirect, called the bytes.
+    /// What the hub called the bytes.
     pub(super) etag: Option<String>,
     pub(super) response: Response<Body>,
 }
@@ -62,9 +62,14 @@ impl Client {
                 request = request.header("Range", range.header());
             }
             let response = request.call().map_err(|error| lost(error.to_string()))?;
-            etag = etag.or_else(|| named(response.headers()));
+            // The hub's own word for large files, which their storage does not have.
+            let linked = text(response.headers(), "x-linked-etag");
+            etag = etag.or_else(|| linked.map(plain));
             match response.status() {
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(Reply { etag, response }),
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+                    let own = text(response.headers(), "etag").filter(|_| origin(&uri) == self.origin);
+                    return Ok(Reply { etag: etag.or_else(|| own.map(plain)), response });
+                }
                 status if status.is_redirection() => {
                     let location = text(response.headers(), "location");
                     url = location
@@ -137,10 +142,9 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// What the hub calls a file's bytes; a file in large storage has a name beside that of its pointer.
-fn named(headers: &HeaderMap) -> Option<String> {
-    let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"))?;
-    Some(etag.trim_start_matches("W/").trim_matches('"').to_owned())
+/// The name in an `ETag`.
+fn plain(etag: &str) -> String {
+    etag.trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
 fn origin(uri: &Uri) -> Option<Origin> {

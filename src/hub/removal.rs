@@ -34,12 +34,12 @@ impl Hub {
             return Err(not_cached());
         }
         let others = entries(&cache.root.join("snapshots"))?.into_iter().filter(|other| *other != snapshot);
-        let others = others.map(|other| blobs(&other)).collect::<Result<Vec<_>>>()?;
+        let others = others.map(|other| blobs(&cache.root, &other)).collect::<Result<Vec<_>>>()?;
         if others.is_empty() {
             return all();
         }
         let shared: HashSet<PathBuf> = others.into_iter().flatten().collect();
-        let own = blobs(&snapshot)?.into_iter().filter(|blob| !shared.contains(blob));
+        let own = blobs(&cache.root, &snapshot)?.into_iter().filter(|blob| !shared.contains(blob));
         let names = revisions(&cache.root, &commit)?.into_iter().map(|(_, path)| path);
         Removal::of([snapshot.clone()].into_iter().chain(names).chain(own).collect())
     }
@@ -72,7 +72,8 @@ impl Removal {
     }
 }
 
-/// The files that the links of a commit lead to.
-fn blobs(snapshot: &Path) -> Result<HashSet<PathBuf>> {
-    Ok(files(snapshot)?.into_iter().filter_map(|file| fs::canonicalize(file).ok()).collect())
+/// The files that the links of a commit lead to, which may be links themselves to what several models share.
+fn blobs(root: &Path, snapshot: &Path) -> Result<HashSet<PathBuf>> {
+    let blob = |file: PathBuf| Some(root.join("blobs").join(fs::read_link(file).ok()?.file_name()?));
+    Ok(files(snapshot)?.into_iter().filter_map(blob).collect())
 }

@@ -12,4 +12,6 @@ pub(crate) use direct::{BLOCK, open as open_direct};
 pub(crate) use piece::Piece;
 pub(crate) use small_file::{read_small, read_text};
 pub(crate) use space::{check_space, existing};
-pub(crate) use weight_file::{WeightFile, read_at};
+pub(crate) use weight_file::WeightFile;
+#[cfg(feature = "hub")]
+pub(crate) use weight_file::read_at;

@@ -162,7 +162,7 @@ impl State {
         let Some(bytes) = self.files.lock().unwrap().get(name).cloned() else {
             return head(&mut stream, 404, &[("X-Error-Code", "EntryNotFound")]);
         };
-        let etag = if faults.other_bytes { "other".to_owned() } else { etag(&bytes) };
+        let etag = if faults.other_bytes { etag(b"other") } else { etag(&bytes) };
         match name.ends_with(".safetensors") {
             true => {
                 let location = format!("http://localhost:{}/storage/{name}?signature=secret", self.port);

@@ -15,7 +15,8 @@ use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 /// Measures how fast a model runs, and what the machine could do at most.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision].
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt [default: 512, or as many as the model has positions for].

@@ -19,7 +19,8 @@ use crate::units::{mib, percent};
 /// A run that was ended goes on where it stopped when the command is given again.
 #[derive(Debug, Args)]
 pub struct Pack {
-    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; it is only read.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins. It is only read.
     model: PathBuf,
     /// Directory to write to; made if it is not there.
     out: PathBuf,

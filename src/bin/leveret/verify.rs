@@ -12,7 +12,8 @@ use crate::load::How;
 /// another model; in float32 unless --dtype says otherwise.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision].
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     model: PathBuf,
     /// Safetensors file with the other's answers [default: reference.safetensors in MODEL].
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
