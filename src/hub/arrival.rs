@@ -12,6 +12,9 @@ use crate::error::{AtPath, Error, Result};
 use crate::io;
 
 /// Files that threads bring from the hub, once somebody waits for them; dropped, it ends them.
+///
+/// A file comes from its first byte to its last, and next comes the one that is waited for: so the order of units is that of
+/// the download.
 #[derive(Debug)]
 pub(super) struct Arrival {
     shared: Arc<Shared>,
@@ -34,8 +37,10 @@ struct State {
     started: bool,
     /// Nobody waits any more, or waiting is of no use.
     over: bool,
-    /// Which are still to be begun, in this order.
+    /// Which are still to be begun, in this order …
     queue: VecDeque<usize>,
+    /// … and how many of them, at the front, are waited for.
+    wanted: usize,
     stages: Vec<Stage>,
     error: Option<Arc<Error>>,
 }
@@ -65,7 +70,7 @@ impl Arrival {
         };
         let stages = blobs.iter().map(stage).collect::<Result<Vec<_>>>()?;
         let queue = (0..blobs.len()).filter(|index| matches!(stages[*index], Stage::Absent)).collect();
-        let state = State { started: false, over: false, queue, stages, error: None };
+        let state = State { started: false, over: false, queue, wanted: 0, stages, error: None };
         let shared = Shared {
             hub: hub.clone(),
             client: client.clone(),
@@ -122,11 +127,7 @@ impl Arrival {
             if let Some(error) = &state.error {
                 return Err(Error::Coming { path: blob.pointer.clone(), error: error.clone() });
             }
-            if let Some(place) = state.queue.iter().position(|queued| *queued == index)
-                && let Some(wanted) = state.queue.remove(place)
-            {
-                state.queue.push_front(wanted);
-            }
+            state.want(index);
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -173,6 +174,23 @@ impl Drop for Arrival {
     }
 }
 
+impl State {
+    /// Sees to it that a file is begun before all that nobody waits for.
+    fn want(&mut self, index: usize) {
+        if let Some(place) = self.queue.iter().position(|queued| *queued == index).filter(|place| *place >= self.wanted)
+        {
+            self.queue.remove(place);
+            self.queue.insert(self.wanted, index);
+            self.wanted += 1;
+        }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        self.wanted = self.wanted.saturating_sub(1);
+        self.queue.pop_front()
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -187,7 +205,7 @@ impl Shared {
     fn work(&self) {
         let next = || {
             let mut state = self.lock();
-            if state.over { None } else { state.queue.pop_front() }
+            if state.over { None } else { state.next() }
         };
         while let Some(index) = next() {
             let blob = &self.blobs[index];
@@ -266,5 +284,21 @@ impl Watch for Watched<'_> {
 
     fn waits(&self) {
         self.shared.hub.tell(PullEvent::Waits { file: self.file() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_comes_next_in_the_order_of_waiting() {
+        let queue = (0..5).collect();
+        let mut state = State { started: true, over: false, queue, wanted: 0, stages: Vec::new(), error: None };
+        [3, 4, 3].into_iter().for_each(|index| state.want(index));
+        assert_eq!(state.next(), Some(3));
+        state.want(2);
+        state.want(3);
+        assert_eq!(std::iter::from_fn(|| state.next()).collect::<Vec<_>>(), [4, 2, 0, 1]);
     }
 }

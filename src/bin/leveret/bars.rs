@@ -43,7 +43,8 @@ impl Bars {
         let template = "{bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left  {msg}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.screen.add(ProgressBar::new(bytes).with_style(style).with_position(there));
-        // What was there before says nothing of the rate.
+        // What was there before says nothing of the rate: it is drawn once and forgotten.
+        bar.tick();
         bar.reset_eta();
         message(Some(&bar), name);
         bar
