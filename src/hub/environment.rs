@@ -4,9 +4,12 @@ use super::HubToken;
 
 /// The variables that concern the hub, with the names and the precedence that `huggingface_hub` gives them.
 pub(super) struct Environment<'a> {
-    variable: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    variable: Box<Lookup<'a>>,
     home: PathBuf,
 }
+
+/// The value of a variable, if it is set.
+type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 impl Environment<'_> {
     /// That of this process.
