@@ -138,9 +138,9 @@ impl Arrival {
         if state.started || state.queue.is_empty() {
             return Ok(state);
         }
-        let (mut bytes, mut there) = (0, 0);
+        let (mut bytes, mut there) = (0_u64, 0);
         for blob in state.queue.iter().map(|index| &blobs[*index]) {
-            bytes += blob.bytes;
+            bytes = bytes.saturating_add(blob.bytes);
             there += blob.there();
         }
         io::check_space(&hub.cache_dir, bytes - there)?;

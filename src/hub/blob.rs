@@ -2,7 +2,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::client::{Bytes, Client, Reply, text, without_query};
+use super::client::{Bytes, Client, Reply, lost, text, without_query};
 use super::failure::Failure;
 use crate::error::{AtPath, Error, Result};
 
@@ -100,9 +100,8 @@ impl Blob {
     fn append(&self, client: &Client, file: &mut File, there: &mut u64, watch: &dyn Watch) -> Result<(), Failure> {
         let reply = client.get(&self.url, Some(Bytes::From(*there)))?;
         let skip = self.check(&reply, *there)?;
-        let lost = |reason: String| Failure::Lost { url: without_query(&self.url), reason };
         let mut body = reply.response.into_body().into_with_config().limit(u64::MAX).reader();
-        std::io::copy(&mut (&mut body).take(skip), &mut std::io::sink()).map_err(|error| lost(error.to_string()))?;
+        std::io::copy(&mut (&mut body).take(skip), &mut std::io::sink()).map_err(|error| lost(&self.url, &error))?;
         let mut buffer = vec![0; CHUNK];
         while *there < self.bytes && !watch.is_over() {
             let room = buffer.len().min((self.bytes - *there) as usize);
@@ -110,10 +109,10 @@ impl Blob {
             file.write_all(&buffer[..read]).at(self.partial()).map_err(Failure::Final)?;
             *there += read as u64;
             watch.arrived(read as u64);
-            end.map_err(|error| lost(error.to_string()))?;
+            end.map_err(|error| lost(&self.url, &error))?;
         }
         match *there < self.bytes {
-            true => Err(lost("it is not wanted any more".to_owned())),
+            true => Err(lost(&self.url, &"it is not wanted any more")),
             false => Ok(()),
         }
     }
@@ -139,7 +138,7 @@ impl Blob {
                 Err(Failure::Final(Error::WrongLength { url: url(), expected: self.bytes, found }))
             }
             (Some(start), _) if start <= there => Ok(there - start),
-            _ => Err(Failure::Lost { url: url(), reason: "other bytes came than were asked for".to_owned() }),
+            _ => Err(lost(&self.url, &"other bytes came than were asked for")),
         }
     }
 

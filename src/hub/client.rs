@@ -7,6 +7,7 @@ use ureq::{Agent, Body};
 use super::failure::Failure;
 use super::settings::Hub;
 use super::token::HubToken;
+use crate::error::Error;
 
 /// Makes requests: follows redirects, gives the token to the hub itself and to nobody else.
 #[derive(Debug, Clone)]
@@ -52,29 +53,29 @@ impl Client {
         let mut url = url.to_owned();
         let mut etag = None;
         for _ in 0..REDIRECTS {
-            let lost = |reason: String| Failure::Lost { url: without_query(&url), reason };
-            let uri: Uri = url.parse().map_err(|_| lost("is no address".to_owned()))?;
+            let uri: Uri = url.parse().map_err(|_| astray(&url, "is no address"))?;
+            let here = origin(&uri).ok_or_else(|| astray(&url, "is no address; expected https://…"))?;
+            let is_hub = self.origin == Some(here);
             let mut request = self.agent.get(&url);
-            if let Some(token) = self.token.as_ref().filter(|_| origin(&uri) == self.origin) {
+            if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
                 request = request.header("Authorization", token.bearer());
             }
             if let Some(range) = &range {
                 request = request.header("Range", range.header());
             }
-            let response = request.call().map_err(|error| lost(error.to_string()))?;
+            let response = request.call().map_err(|error| lost(&url, &error))?;
             // The hub's own word for large files, which their storage does not have.
             let linked = text(response.headers(), "x-linked-etag");
             etag = etag.or_else(|| linked.map(plain));
             match response.status() {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
-                    let own = text(response.headers(), "etag").filter(|_| origin(&uri) == self.origin);
+                    let own = text(response.headers(), "etag").filter(|_| is_hub);
                     return Ok(Reply { etag: etag.or_else(|| own.map(plain)), response });
                 }
                 status if status.is_redirection() => {
                     let location = text(response.headers(), "location");
-                    url = location
-                        .and_then(|location| join(&uri, location))
-                        .ok_or_else(|| lost("leads to no address".to_owned()))?;
+                    let next = location.and_then(|location| join(&uri, location));
+                    url = next.ok_or_else(|| astray(&url, "leads to no address"))?;
                 }
                 status => {
                     let code = text(response.headers(), "x-error-code").unwrap_or_default().to_owned();
@@ -82,7 +83,7 @@ impl Client {
                 }
             }
         }
-        Err(Failure::Lost { url: without_query(&url), reason: "leads in circles".to_owned() })
+        Err(astray(&url, "leads in circles"))
     }
 
     /// The body of an answer that is short enough for memory; asked for again if it does not come.
@@ -93,7 +94,7 @@ impl Client {
             let body = reply.response.body_mut().with_config().limit(LONGEST).reader();
             let mut bytes = Vec::new();
             std::io::Read::read_to_end(&mut std::io::Read::take(body, longest), &mut bytes)
-                .map_err(|error| Failure::Lost { url: without_query(url), reason: error.to_string() })?;
+                .map_err(|error| lost(url, &error))?;
             Ok(bytes)
         };
         let mut failures = 0;
@@ -135,6 +136,16 @@ impl Bytes {
             Self::Part(range) => format!("bytes={}-{}", range.start, range.end.saturating_sub(1)),
         }
     }
+}
+
+/// Nothing came, or no more.
+pub(super) fn lost(url: &str, reason: &impl ToString) -> Failure {
+    Failure::Lost { url: without_query(url), reason: reason.to_string() }
+}
+
+/// An address that leads nowhere, however often it is tried.
+fn astray(url: &str, reason: &str) -> Failure {
+    Failure::Final(Error::Connection { url: without_query(url), reason: reason.to_owned() })
 }
 
 /// A header as text.

@@ -2,6 +2,13 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PullEvent<'a> {
+    /// The hub could not be asked; what the cache has whole is taken.
+    FromCache {
+        /// The model's name.
+        model: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
     /// Some files are about to be downloaded.
     Starts {
         /// The model's name.

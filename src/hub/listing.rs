@@ -3,8 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::RepoId;
-use super::client::{Client, encode};
-use super::failure::Failure;
+use super::client::{Client, encode, lost};
 use super::repo_id::{is_commit, is_plain};
 use super::settings::Hub;
 use crate::error::{Error, Result};
@@ -45,7 +44,7 @@ impl Listing {
     pub(super) fn ask(hub: &Hub, client: &Client, id: &RepoId) -> Result<Self> {
         let url = format!("{}/api/models/{}/revision/{}?blobs=true", hub.endpoint, id.name(), encode(id.revision()));
         let bytes = client.bytes(&url, None).map_err(|failure| failure.explain(hub, id, None))?;
-        Self::read(&bytes).map_err(|reason| Failure::Lost { url, reason }.explain(hub, id, None))
+        Self::read(&bytes).map_err(|reason| lost(&url, &reason).explain(hub, id, None))
     }
 
     fn read(json: &[u8]) -> Result<Self, String> {

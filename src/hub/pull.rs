@@ -7,7 +7,7 @@ use super::cache::{RepoCache, missing};
 use super::client::Client;
 use super::coming_file::ComingFile;
 use super::listing::{INDEX, Listing};
-use super::{Hub, RepoId, heads};
+use super::{Hub, PullEvent, RepoId, heads};
 use crate::error::{AtPath, Error, Result};
 use crate::io::{Coming, ComingFiles, Place, read_text};
 
@@ -30,7 +30,7 @@ impl Hub {
         if self.offline {
             return self.offline_dir(model);
         }
-        let (dir, weights) = self.begin(model)?;
+        let (dir, weights) = self.begin(model, self)?;
         weights.wait().map(|()| dir)
     }
 
@@ -50,8 +50,18 @@ impl Hub {
         let whole = RepoCache::new(&self.cache_dir, id).whole_snapshot();
         match whole {
             Some(dir) if id.is_commit() => Ok(Found::Whole(dir)),
-            Some(dir) => Ok(self.begin(id).map_or(Found::Whole(dir), |(dir, weights)| Found::Arriving(dir, weights))),
-            None => self.begin(id).map(|(dir, weights)| Found::Arriving(dir, weights)),
+            Some(dir) => {
+                // Whoever has all of it and no connection does not want to wait for one.
+                let newer = self.begin(id, &self.clone().tries(1));
+                Ok(match newer {
+                    Ok((dir, weights)) => Found::Arriving(dir, weights),
+                    Err(error) => {
+                        self.tell(PullEvent::FromCache { model: id.name(), reason: &error.to_string() });
+                        Found::Whole(dir)
+                    }
+                })
+            }
+            None => self.begin(id, self).map(|(dir, weights)| Found::Arriving(dir, weights)),
         }
     }
 
@@ -66,10 +76,10 @@ impl Hub {
         }
     }
 
-    /// Asks what there is, and downloads all but the weights.
-    fn begin(&self, id: &RepoId) -> Result<(PathBuf, Arrival)> {
+    /// Asks what there is, as `asking` says, and downloads all but the weights.
+    fn begin(&self, id: &RepoId, asking: &Self) -> Result<(PathBuf, Arrival)> {
+        let listing = Listing::ask(self, &Client::new(asking), id)?;
         let client = Client::new(self);
-        let listing = Listing::ask(self, &client, id)?;
         let arrival = |files: &[_]| Arrival::new(self, &client, id, &listing.commit, files);
         let small = listing.small_files();
         if small.iter().all(|file| file.name != INDEX) {

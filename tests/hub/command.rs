@@ -48,6 +48,10 @@ fn a_name_stands_where_a_directory_does() {
     let server = Server::start(&demo());
     assert!(output(leveret(&server, &["info", MODEL])).1.contains("of 5 units resident"));
     assert!(!server.snapshot().join("model.safetensors").exists());
+    let generate =
+        ["generate", "--model", MODEL, "The mansion in Saville Row", "--temperature", "0", "--max-tokens", "5"];
+    let (_, stdout, stderr) = output(leveret(&server, &generate));
+    assert!(stdout.starts_with("The mansion in Saville Row, though"), "{stdout} {stderr}");
     let out = tempfile::tempdir().unwrap();
     let out = out.path().join("packed");
     let (done, _, stderr) = output(leveret(&server, &["pack", MODEL, out.to_str().unwrap(), "--bits", "8"]));

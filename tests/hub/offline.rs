@@ -31,9 +31,11 @@ fn a_whole_model_does_without_the_hub() {
     let server = Server::start(&demo());
     let dir = server.hub().pull(&MODEL.parse().unwrap()).unwrap();
     server.fail(Faults { status: Some((500, "")), ..Faults::default() });
-    let hub = server.hub().tries(1);
-    assert_eq!(hub.dir(MODEL).unwrap(), dir);
-    assert!(matches!(hub.pull(&MODEL.parse().unwrap()), Err(Error::Connection { .. })));
+    server.requests();
+    assert_eq!(server.hub().dir(MODEL).unwrap(), dir);
+    assert_eq!(server.requests().len(), 1);
+    assert!(matches!(server.hub().pull(&MODEL.parse().unwrap()), Err(Error::Connection { .. })));
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[test]

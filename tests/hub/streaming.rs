@@ -2,7 +2,7 @@ use burn::backend::Flex;
 use leveret::{Error, Model, RunDtype};
 
 use super::server::{Faults, MODEL, Server};
-use crate::support::{demo, greedy, load};
+use crate::support::{demo, fixture, greedy, load};
 
 const PROMPT: &str = "The mansion in Saville Row";
 
@@ -43,6 +43,18 @@ fn layers_are_computed_as_they_arrive() {
     assert_eq!((&reply.0.tokens, &reply.1.tokens), (&expected.tokens, &expected.tokens));
     assert!(server.snapshot().join("model.safetensors").exists());
     server.requests();
+    assert_eq!(server.hub().offline(true).dir(MODEL).unwrap(), server.snapshot());
+}
+
+/// A layer may lie in several shards, and they may come one at a time.
+#[test]
+fn shards_come_as_they_are_waited_for() {
+    let (server, dir) = (Server::start(&fixture("llama_sharded")), fixture("llama_sharded"));
+    let expected = load(&dir).generate(vec![5, 6, 7], &greedy(8)).unwrap().0;
+    let hub = server.hub().files_at_once(1);
+    let mut model = Model::<Flex>::builder(MODEL).hub(hub).dtype(RunDtype::Float32).load().unwrap();
+    assert_eq!(model.generate(vec![5, 6, 7], &greedy(8)).unwrap().0.tokens, expected.tokens);
+    drop(model);
     assert_eq!(server.hub().offline(true).dir(MODEL).unwrap(), server.snapshot());
 }
 

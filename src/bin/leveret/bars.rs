@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -22,6 +23,10 @@ impl Bars {
     pub fn show(&self, event: PullEvent<'_>) {
         let Drawn { all, files } = &mut *self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
+            PullEvent::FromCache { model, reason } => {
+                let warning = format!("warning: {model} is taken from the cache: {reason}");
+                let _ = writeln!(std::io::stderr(), "{}", warning.replace(char::is_control, " "));
+            }
             PullEvent::Starts { model, bytes, there, .. } => *all = Some(self.add(model, bytes, there)),
             PullEvent::FileStarts { file, bytes, there } => {
                 files.insert(file.to_owned(), self.add(file, bytes, there));
