@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use leveret_models::ConfigError;
 
@@ -64,6 +65,38 @@ pub enum Error {
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("{}: `{found}` is there, which {reason}; choose an empty directory", path.display())]
     NotEmpty { path: PathBuf, found: String, reason: &'static str },
+    #[error(
+        "there is no model `{model}` on {hub} that everybody may see, nor a directory of that name; check the spelling, \
+         or pass a token (--token, HF_TOKEN) if it is private"
+    )]
+    NoModel { model: String, hub: String },
+    #[error("{model} has no revision `{revision}`; choose a branch, tag or commit of {page}/commits/main")]
+    NoRevision { model: String, revision: String, page: String },
+    #[error("{model} has no file `{file}` at revision {revision}; see {page}/tree/{revision}")]
+    NoFile { model: String, revision: String, file: String, page: String },
+    #[error(
+        "the hub does not give {model} to everybody (it answers {status}); accept its licence at {page}, and pass {token} \
+         that may read it: --token, HF_TOKEN, or the file that `hf auth login` writes"
+    )]
+    NoAccess { model: String, status: u16, page: String, token: &'static str },
+    #[error("{model} has no weights in safetensors files, found {found}; choose another revision or a converted model")]
+    NoWeights { model: String, found: &'static str },
+    #[error("{url}: {reason}; check the connection, and give the command again: it goes on where it stopped")]
+    Connection { url: String, reason: String },
+    #[error("{url}: {found} bytes are offered, the hub's list says {expected}; try again later")]
+    WrongLength { url: String, expected: u64, found: u64 },
+    #[error("{url}: other bytes are offered ({found}) than the hub's list says ({expected}); try again later")]
+    WrongBytes { url: String, expected: String, found: String },
+    #[error(
+        "{model} is wanted offline, and {} lacks {}; `leveret pull {model}`, when online, brings what is missing",
+        dir.display(),
+        missing.join(", ")
+    )]
+    Offline { model: String, dir: PathBuf, missing: Vec<String> },
+    #[error("{model} is not in the cache ({}); `leveret ls` shows what is", dir.display())]
+    NotCached { model: String, dir: PathBuf },
+    #[error("{}: {error}", path.display())]
+    Coming { path: PathBuf, error: Arc<Error> },
     #[error("no device is given to run on; give at least one")]
     NoDevices,
     #[error("{what} was not found; {next}")]

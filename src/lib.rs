@@ -12,6 +12,8 @@ mod error;
 mod experts;
 mod generate;
 mod generation_config;
+#[cfg(feature = "hub")]
+mod hub;
 mod io;
 mod memory;
 mod model;
@@ -38,6 +40,8 @@ pub use checkpoint::Checkpoint;
 pub use doctor::{Finding, Mark, doctor};
 pub use error::{Error, Least, Result};
 pub use generate::{Completion, FinishReason, Generation, Token};
+#[cfg(feature = "hub")]
+pub use hub::{CachedModel, Hub, HubToken, PullEvent, Removal, RepoId};
 pub use leveret_models as models;
 pub use leveret_models::Backend;
 pub use memory::{Budget, peak_memory};

@@ -188,7 +188,7 @@ fn wrong_flags_exit_with_2() {
         (&["pack", "models/demo", "out", "--bits", "3"], "invalid value '3'"),
         (&["pack", "models/demo", "out", "--bits", "8", "--max-shard-size", "min"], "`min` is not the size of a file"),
         (&["verify", "models/demo", "--against", "models/demo"], "--text <FILE>"),
-        (&["verify", "models/demo", "--text", "README.md"], "--against <DIR>"),
+        (&["verify", "models/demo", "--text", "README.md"], "--against <MODEL>"),
         (&["verify", "models/demo", "--against", "a", "--text", "b", "--window", "1"], "at least 2"),
     ] {
         let output = leveret(args).assert().code(2);

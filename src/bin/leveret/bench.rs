@@ -15,7 +15,8 @@ use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 /// Measures how fast a model runs, and what the machine could do at most.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt [default: 512, or as many as the model has positions for].
@@ -42,7 +43,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
         let named = |name: &str| Ok((name.to_owned(), name.parse::<Devices>()?));
         let devices: Vec<_> = match &self.compare {
             None => {
@@ -56,6 +57,7 @@ impl Bench {
         };
         // Before minutes go into the first, see that the last can be had.
         devices.iter().try_for_each(|(_, devices): &(_, Devices)| devices.check())?;
+        self.model = self.how.hub.dir(&self.model)?;
         let mut measured = Vec::new();
         for (name, devices) in devices {
             let mut result = None;

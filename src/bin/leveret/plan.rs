@@ -16,7 +16,8 @@ use crate::units::{at_least_one, gb_per_second, mib, pace, seconds};
 /// and what limits it.
 #[derive(Debug, Args)]
 pub struct Plan {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt to plan for [default: 512, or half of what the model has positions for].
@@ -36,7 +37,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
+        // All of it, so that reading is measured and not the network.
+        self.model = self.how.hub.dir(&self.model)?;
         self.how.device.clone().run(self)
     }
 }

@@ -12,7 +12,8 @@ use crate::load::How;
 /// another model; in float32 unless --dtype says otherwise.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     model: PathBuf,
     /// Safetensors file with the other's answers [default: reference.safetensors in MODEL].
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
@@ -20,9 +21,9 @@ pub struct Verify {
     /// Largest difference of two logits that counts as agreement.
     #[arg(long, default_value_t = 1e-3, conflicts_with = "against")]
     tolerance: f32,
-    /// Directory of another checkpoint to compare with, such as the one that MODEL was packed from: prints the perplexity
+    /// Another checkpoint or model to compare with, such as the one that MODEL was packed from: prints the perplexity
     /// of both on --text and the divergence between them.
-    #[arg(long, value_name = "DIR", requires = "text")]
+    #[arg(long, value_name = "MODEL", requires = "text")]
     against: Option<PathBuf>,
     /// Text to compare on.
     #[arg(long, value_name = "FILE", requires = "against")]
@@ -43,6 +44,8 @@ impl Verify {
         if self.how.dtype == RunDtype::Auto {
             self.how.dtype = RunDtype::Float32;
         }
+        self.model = self.how.hub.dir(&self.model)?;
+        self.against = self.against.map(|model| self.how.hub.dir(&model)).transpose()?;
         self.how.device.clone().run(self)
     }
 }
