@@ -29,7 +29,7 @@ use crate::run_dtype::RunDtype;
 use crate::stats::Stats;
 use crate::stream::Transfer;
 use crate::tokenizer::Tokenizer;
-use crate::unit::Units;
+use crate::unit::{Unit, Units};
 use crate::upload::{self, Shared};
 
 /// A language model on one backend, its weights resident or streamed as the budget decides.
@@ -202,6 +202,8 @@ impl<B: Backend> Builder<B> {
             profile: self.profile,
         };
         let engine = Engine::new(parts, units, stages)?;
+        let (units, bytes) = (engine.units().len(), engine.checkpoint().bytes());
+        tracing::debug!(dir = %dir.display(), units, bytes, dtype = ?engine.dtype(), "opened a checkpoint");
         let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
         Ok(Model { dir, engine, tokenizer, template, generation, config_dtype, format: config.format() })
     }
@@ -256,6 +258,11 @@ impl<B: Backend> Model<B> {
     /// The names of the units, in the order of a plan.
     pub fn units(&self) -> Vec<String> {
         self.engine.units().iter().map(|unit| unit.kind.to_string()).collect()
+    }
+
+    /// Bytes of the tensors of each unit, in the order of a plan.
+    pub fn unit_bytes(&self) -> Vec<u64> {
+        self.engine.units().iter().map(Unit::bytes).collect()
     }
 
     /// Layer by layer, the experts that its tokens choose among, if it has some.

@@ -7,11 +7,14 @@ mod chat;
 mod cli;
 mod doctor;
 mod examples;
+mod exit_codes;
 mod experts;
 mod generation;
+mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod kv_cache;
+mod log;
 mod measure;
 mod packed;
 mod parity;

@@ -175,6 +175,8 @@ impl<B: Backend> Engine<B> {
         let seq =
             self.parts.decoder.recomputes_beyond().filter(|beyond| columns > *beyond).map_or(seq, longer).max(seq);
         let plan = self.plan_for(Request { seq, ..request })?;
+        let (units, resident, bytes, chunk) = (plan.tiers.len(), plan.resident(), plan.bytes(), plan.chunk);
+        tracing::debug!(batch, seq, columns, units, resident, bytes, chunk, "follows a plan");
         self.entered(|engine| engine.adopt(plan))?;
         Ok(Cache::new(self.decoder(), batch, columns))
     }

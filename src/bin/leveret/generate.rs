@@ -1,5 +1,5 @@
 use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,7 +9,6 @@ use serde_json::json;
 use crate::device::Task;
 use crate::load::Load;
 use crate::profile;
-use crate::trace::Trace;
 use crate::units::{mib, pace};
 
 /// Goes on from a prompt, or from several at once.
@@ -116,10 +115,12 @@ impl Generate {
             std::io::stdin().read_to_string(prompt).context("standard input")?;
         }
         self.load.how.profile = self.profile || self.trace.is_some();
-        let trace = self.trace.as_deref().map(Trace::start).transpose()?;
-        let result = self.load.how.device.clone().run(self);
-        trace.map_or(Ok(()), Trace::finish)?;
-        result
+        self.load.how.device.clone().run(self)
+    }
+
+    /// The file that a trace is written to.
+    pub fn trace(&self) -> Option<&Path> {
+        self.trace.as_deref()
     }
 
     fn prompts(&self) -> Vec<Prompt> {
