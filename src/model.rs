@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use leveret_models::layers::{Attention, Experts, attention};
 use leveret_models::weight::Format;
-use leveret_models::{Backend, Dims};
+use leveret_models::{Architecture, Backend, Dims};
 use serde_json::Value;
 
 use crate::chat::ChatTemplate;
@@ -57,6 +57,7 @@ pub struct Builder<B: Backend> {
     transfer: Transfer,
     profile: bool,
     attention: Result<Box<dyn Attention<B>>>,
+    open: decoder::Open<B>,
     #[cfg(feature = "hub")]
     hub: Option<Hub>,
 }
@@ -141,6 +142,12 @@ impl<B: Backend> Builder<B> {
         self
     }
 
+    /// An architecture of your own, for configs with one of its types; it comes before a built-in one of the same type.
+    pub fn custom_architecture<A: Architecture>(mut self) -> Self {
+        self.open = decoder::open_with::<B, A>;
+        self
+    }
+
     /// Reads configs and headers, checks every tensor's name, shape and dtype, and reads no weights yet.
     ///
     /// Of a model on the hub just these are downloaded here; its weights begin to come when the first of them is used, and
@@ -164,7 +171,7 @@ impl<B: Backend> Builder<B> {
         let dir = place.dir;
         let config_path = dir.join("config.json");
         let text = read_text(&config_path).at(&config_path)?;
-        let decoder = decoder::open::<B>(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
+        let decoder = (self.open)(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let config = Config::parse(&config_path, &text)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let template = ChatTemplate::from_dir(&dir)?;
@@ -229,6 +236,7 @@ impl<B: Backend> Model<B> {
             transfer: Transfer::default(),
             profile: false,
             attention: Ok(Box::new(leveret_models::layers::Flash)),
+            open: decoder::open::<B>,
             #[cfg(feature = "hub")]
             hub: None,
         }

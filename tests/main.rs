@@ -18,7 +18,10 @@ mod log;
 mod measure;
 mod packed;
 mod parity;
+mod plot;
 mod profile;
 mod readme;
 mod streaming;
 mod support;
+#[cfg(feature = "stream")]
+mod token_stream;
