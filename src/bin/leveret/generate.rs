@@ -7,6 +7,7 @@ use leveret::{Backend, Completion, Conversation, GenerateOptions, Message, Promp
 use serde_json::json;
 
 use crate::device::Task;
+use crate::live_line::LiveLine;
 use crate::load::Load;
 use crate::profile;
 use crate::units::{mib, pace};
@@ -155,7 +156,7 @@ impl Task for Generate {
         let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
         let (completions, stats) = match self.json || self.prompts.len() > 1 {
             true => generation.finish()?,
-            false => print_as_it_comes(generation, self.echo(0), has_text)?,
+            false => print_as_it_comes(generation, self.echo(0), has_text, LiveLine::new(self.quiet))?,
         };
         if self.json {
             let peak_memory = leveret::peak_memory();
@@ -181,20 +182,25 @@ fn print_as_it_comes<B: Backend>(
     mut generation: leveret::Generation<'_, B>,
     prompt: &str,
     has_text: bool,
+    mut line: LiveLine,
 ) -> Result<(Vec<Completion>, Stats)> {
     let mut out = std::io::stdout();
     // The prompt is echoed once the first token is there, so that an error is not preceded by half an answer.
     let mut before = prompt;
-    for token in &mut generation {
-        let token = token?;
-        match has_text {
-            true => write!(out, "{before}{}", token.text)?,
-            false => write!(out, "{before}{}", token.id)?,
-        }
+    while let Some(token) = generation.next() {
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => {
+                write!(out, "{}", line.end())?;
+                return Err(error.into());
+            }
+        };
+        let text = if has_text { token.text } else { token.id.to_string() };
+        write!(out, "{}", line.with(&format!("{before}{text}"), generation.stats()))?;
         before = if has_text { "" } else { "," };
         out.flush()?;
     }
-    writeln!(out)?;
+    writeln!(out, "{}", line.end())?;
     let stats = generation.stats().clone();
     Ok((generation.finish()?.0, stats))
 }

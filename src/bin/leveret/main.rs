@@ -8,6 +8,7 @@ mod doctor;
 mod generate;
 mod hub;
 mod info;
+mod live_line;
 mod load;
 mod log;
 mod ls;
