@@ -53,7 +53,7 @@ impl Architecture for Dots1 {
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
         self.own.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["n_routed_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {

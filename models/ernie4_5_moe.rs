@@ -58,7 +58,7 @@ impl Architecture for Ernie4_5Moe {
         if self.own.moe_layer_interval == Some(0) {
             return Err(unsupported("moe_layer_interval", 0, "a positive number"));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["moe_num_experts", "moe_k"])
     }
 
     fn dims(&self) -> Dims {

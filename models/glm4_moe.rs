@@ -52,7 +52,7 @@ impl Architecture for Glm4Moe {
         self.base.check()?;
         self.own.check()?;
         self.rope().check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["n_routed_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {

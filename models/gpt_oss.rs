@@ -56,7 +56,7 @@ impl Architecture for GptOss {
         if self.limit <= 0.0 {
             return Err(unsupported("swiglu_limit", self.limit, "a positive number"));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {

@@ -62,7 +62,7 @@ impl Architecture for GraniteMoe {
         if self.own.logits_scaling == Some(0.0) {
             return Err(unsupported("logits_scaling", 0, "a number that logits can be divided by"));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> GraniteMoeLayer<B> {

@@ -80,7 +80,7 @@ mod weight_map;
 
 pub use apertus::Apertus;
 pub use arcee::Arcee;
-pub use architecture::{Architecture, DecoderLayer, Dims, Names};
+pub use architecture::{Architecture, DecoderLayer, Dims, LayerEmbedding, Names};
 pub use backend::Backend;
 pub use baichuan::Baichuan;
 pub use bloom::Bloom;
@@ -98,7 +98,7 @@ pub use falcon::Falcon;
 pub use gemma::Gemma;
 pub use gemma2::Gemma2;
 pub use gemma3::Gemma3;
-pub use gemma4::Gemma4;
+pub use gemma4::{Gemma4, Gemma4Layer};
 pub use glm::Glm;
 pub use glm4::Glm4;
 pub use glm4_moe::Glm4Moe;

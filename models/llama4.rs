@@ -140,7 +140,7 @@ impl Architecture for Llama4 {
             let expected = format!("one entry for each of {} layers", self.base.num_hidden_layers);
             return Err(unsupported("no_rope_layers", format!("of length {}", turns.len()), expected));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {

@@ -52,7 +52,7 @@ impl Architecture for MiniMaxM2 {
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
         self.rope().check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn rope(&self) -> RopeParameters {

@@ -44,7 +44,7 @@ impl Architecture for Mixtral {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn rope(&self) -> RopeParameters {

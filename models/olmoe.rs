@@ -42,7 +42,7 @@ impl Architecture for Olmoe {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_experts", "num_experts_per_tok"])
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MoeLayer<B> {

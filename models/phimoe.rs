@@ -60,7 +60,7 @@ impl Architecture for PhiMoe {
                 format!("short_mscale, {:?}", rope.short_mscale),
             ));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     /// The reference divides by the factors for short sequences, whatever the length.

@@ -6,6 +6,13 @@ use leveret_models::layers::{KvCache, PAD, Positions};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
+/// How many columns a layer has to keep, if not all: later layers of a pass may read from it what its own next chunk of
+/// queries does not see.
+pub(crate) fn kept_window<B: Backend>(decoder: &dyn Decoder<B>, layer: usize) -> Option<usize> {
+    let shared = || (layer + 1..decoder.dims().num_layers).any(|other| decoder.kv_layer(other) == layer);
+    decoder.sliding_window(layer).filter(|_| !shared())
+}
+
 /// Keys and values of a batch of sequences, addressed by layer.
 #[derive(Debug)]
 pub struct Cache<B: Backend> {
@@ -23,7 +30,7 @@ pub struct Cache<B: Backend> {
 impl<B: Backend> Cache<B> {
     /// An empty cache for `batch` sequences, with room for `reserve` columns.
     pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
-        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(decoder.sliding_window(i), reserve)).collect();
+        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(kept_window(decoder, i), reserve)).collect();
         let (lengths, tokens) = (vec![0; batch], vec![Vec::new(); batch]);
         Self { layers, columns: Positions::new(batch, Vec::new()), lengths, reserve, tokens }
     }

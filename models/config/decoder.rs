@@ -27,12 +27,6 @@ pub struct DecoderConfig {
     pub vocab_size: usize,
     /// Whether every token sees those behind it: true or `all`.
     pub use_bidirectional_attention: Option<serde_json::Value>,
-    pub global_head_dim: Option<usize>,
-    pub num_global_key_value_heads: Option<usize>,
-    pub attention_k_eq_v: Option<bool>,
-    pub hidden_size_per_layer_input: Option<usize>,
-    pub num_kv_shared_layers: Option<usize>,
-    pub enable_moe_block: Option<bool>,
     pub max_position_embeddings: Option<usize>,
     #[serde(default, deserialize_with = "or_default")]
     pub attention_bias: bool,
@@ -174,6 +168,7 @@ impl DecoderConfig {
     pub fn dims(&self) -> Dims {
         Dims {
             num_layers: self.num_hidden_layers,
+            embedding_size: self.hidden_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
             vocab_size: self.vocab_size,

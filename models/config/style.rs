@@ -13,8 +13,6 @@ pub struct Style {
     pub gated: bool,
     /// Whether the MLP's activation is learned.
     pub xielu: bool,
-    /// Whether a layer's hidden states are multiplied by a factor in the end.
-    pub layer_scalar: bool,
     /// What attention and MLP are multiplied by before they are added.
     pub residual_scale: f64,
     /// Whether the head adds a bias.
@@ -56,7 +54,6 @@ impl Default for Style {
             transposed: false,
             gated: true,
             xielu: false,
-            layer_scalar: false,
             residual_scale: 1.0,
             head_bias: false,
             logit_scale: 1.0,

@@ -28,6 +28,8 @@ pub struct SelfAttentionConfig {
     pub v_norm_eps: Option<f64>,
     /// Whether values are the keys as they are before norm and rotation.
     pub values_are_keys: bool,
+    /// Whether keys and values are those of another layer.
+    pub shares_keys: bool,
     /// What queries, keys and values are cut off at, on either side of 0.
     pub clip_qkv: Option<f64>,
     /// Positions that a query sees, itself included, if not all.
@@ -69,6 +71,7 @@ impl SelfAttentionConfig {
             qk_norm: None,
             v_norm_eps: None,
             values_are_keys: false,
+            shares_keys: false,
             clip_qkv: config.clip_qkv,
             sliding_window: None,
             scale: (config.head_dim() as f64).powf(-0.5),

@@ -1,7 +1,7 @@
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::prelude::Tensor;
 
-use super::{Input, Mlp, Norm, Opening, SelfAttention, SelfAttentionConfig, Step, parameter};
+use super::{Input, Mlp, Norm, Opening, SelfAttention, SelfAttentionConfig, Step};
 use crate::config::{DecoderConfig, Order};
 use crate::{Backend, DecoderLayer};
 
@@ -18,8 +18,6 @@ pub struct DenseLayer<B: Backend> {
     post_attention_layernorm: Option<Norm<B>>,
     mlp: Mlp<B>,
     post_mlp_layernorm: Option<Norm<B>>,
-    /// What hidden states are multiplied by in the end.
-    layer_scalar: Option<Param<Tensor<B, 1>>>,
     /// Whether the MLP reads what attention reads.
     parallel: bool,
     residual_scale: f64,
@@ -41,7 +39,6 @@ impl<B: Backend> DenseLayer<B> {
             post_attention_layernorm: norm(&[Order::Pre, Order::Around, Order::ParallelApart]),
             mlp: Mlp::new(config, device),
             post_mlp_layernorm: norm(&[Order::Post, Order::Around]),
-            layer_scalar: config.style.layer_scalar.then(|| parameter([1], device)),
             parallel: matches!(order, Order::Parallel | Order::ParallelApart),
             residual_scale: config.style.residual_scale,
         }
@@ -82,11 +79,7 @@ impl<B: Backend> DecoderLayer<B> for DenseLayer<B> {
             (true, Some(norm)) => norm.before(x),
             (false, norm) => before(norm.as_ref(), y.clone()),
         };
-        let y = self.add(y, self.post_mlp_layernorm.as_ref(), |residual| self.mlp.forward(input, residual));
-        match &self.layer_scalar {
-            Some(scalar) => y.clone() * scalar.val().cast(y.dtype()).unsqueeze(),
-            None => y,
-        }
+        self.add(y, self.post_mlp_layernorm.as_ref(), |residual| self.mlp.forward(input, residual))
     }
 }
 

@@ -59,14 +59,14 @@ impl Routing {
         Self { top_k, scoring: Scoring::Softmax, groups: None, normed: None, scale: 1.0, weighs_input: false }
     }
 
-    /// Refuses what cannot be chosen among `experts`.
-    pub fn check(&self, experts: usize) -> Result<(), ConfigError> {
+    /// Refuses what cannot be chosen among `experts`; the fields are those of their number and of how many a token chooses.
+    pub fn check(&self, experts: usize, [count, chosen]: [&'static str; 2]) -> Result<(), ConfigError> {
         if experts == 0 || experts > 1 << 16 {
-            return Err(unsupported("num_experts", experts, "a positive number up to 65536"));
+            return Err(unsupported(count, experts, "a positive number up to 65536"));
         }
         if self.top_k == 0 || self.top_k > experts {
             let expected = format!("a positive number up to the number of experts, {experts}");
-            return Err(unsupported("num_experts_per_tok", self.top_k, expected));
+            return Err(unsupported(chosen, self.top_k, expected));
         }
         let Some(Groups { count, top_k, best }) = self.groups else { return Ok(()) };
         if count == 0 || !experts.is_multiple_of(count) {
@@ -204,7 +204,9 @@ mod tests {
 
     #[test]
     fn impossible_choices_are_refused() {
-        let error = |routing: Routing, experts| routing.check(experts).unwrap_err().to_string();
+        let error = |routing: Routing, experts| {
+            routing.check(experts, ["num_experts", "num_experts_per_tok"]).unwrap_err().to_string()
+        };
         assert!(error(Routing::softmax(7), 6).contains("`num_experts_per_tok` is 7"));
         assert!(error(Routing::softmax(0), 6).contains("`num_experts_per_tok` is 0"));
         let grouped =
