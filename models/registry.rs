@@ -69,6 +69,7 @@ architectures![
     crate::Gemma,
     crate::Gemma2,
     crate::Gemma3,
+    crate::Gemma3n,
     crate::Gemma4,
     crate::Phi,
     crate::Phi3,

@@ -38,6 +38,8 @@ pub enum Order {
     Pre,
     /// Behind both, before the residual is added.
     Post,
+    /// Behind both, when the residual has been added.
+    PostSum,
     /// Before and behind both.
     Around,
     /// One for attention and MLP, which read the same hidden states.

@@ -3,6 +3,7 @@
 pub mod attention;
 mod attention_config;
 mod cache;
+mod closing;
 mod decoder;
 mod head;
 mod head_norm;
@@ -25,6 +26,7 @@ mod xielu;
 pub use attention::{Alibi, Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
 pub use attention_config::{Qkv, SelfAttentionConfig};
 pub use cache::{Alive, KvCache};
+pub use closing::Closing;
 pub use decoder::DenseLayer;
 pub use head::Head;
 pub use head_norm::{HeadNorm, NormList, OwnWeights, QkNorm};
