@@ -116,7 +116,7 @@ impl Architecture for Gemma3n {
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Gemma3nLayer<B> {
         let config = &self.config;
-        let (hidden, eps, streams) = (config.hidden_size, config.rms_norm_eps, self.streams());
+        let (hidden, eps, streams) = (config.hidden_size, config.rms_norm_eps(), self.streams());
         let norm = || RmsNorm::new(hidden, eps, device);
         let attention = SelfAttentionConfig {
             sliding_window: self.sliding_window(index),

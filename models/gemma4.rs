@@ -136,7 +136,7 @@ impl Architecture for Gemma4 {
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Gemma4Layer<B> {
         let config = &self.config;
-        let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps, device);
+        let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps(), device);
         let sliding_window = self.sliding_window(index);
         let global = sliding_window.is_none();
         let [num_kv_heads, head_dim] = self.kv_heads()[usize::from(global)];
@@ -145,8 +145,8 @@ impl Architecture for Gemma4 {
             head_dim,
             sliding_window,
             scale: 1.0,
-            qk_norm_eps: Some(config.rms_norm_eps),
-            v_norm_eps: Some(config.rms_norm_eps),
+            qk_norm_eps: Some(config.rms_norm_eps()),
+            v_norm_eps: Some(config.rms_norm_eps()),
             values_are_keys: global && self.values_are_keys(),
             shares_keys: self.sharing.shares(index),
             ..SelfAttentionConfig::new(config)
@@ -156,7 +156,7 @@ impl Architecture for Gemma4 {
             router: {
                 let shape = [experts.count, config.hidden_size];
                 let proj = Router::new(shape, false, Correction::None, device);
-                Gemma4Router::new(proj, self.routing(), shape, config.rms_norm_eps, device)
+                Gemma4Router::new(proj, self.routing(), shape, config.rms_norm_eps(), device)
             },
             pre_feedforward_layernorm_2: norm(),
             post_feedforward_layernorm_1: norm(),

@@ -68,7 +68,7 @@ impl Architecture for GraniteMoe {
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> GraniteMoeLayer<B> {
         let scale = self.own.attention_multiplier.unwrap_or(1.0);
         let attention = SelfAttentionConfig { scale, ..SelfAttentionConfig::new(&self.base) };
-        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps, device);
+        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps(), device);
         GraniteMoeLayer {
             input_layernorm: norm(),
             self_attn: SelfAttention::new(&attention, device),

@@ -64,7 +64,7 @@ impl Architecture for MiniMaxM2 {
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MoeLayer<B> {
-        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps));
+        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps()));
         let attention = SelfAttentionConfig { qk_norm, ..SelfAttentionConfig::new(&self.base) };
         MoeLayer::new(&self.base, &attention, self.sparse.feed_forward(&self.base, device), device)
     }

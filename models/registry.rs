@@ -177,6 +177,22 @@ mod tests {
         assert_eq!((dims.num_layers, dims.head_dim, dims.num_kv_heads), (3, 16, 2));
     }
 
+    /// transformers' classes differ in it.
+    #[test]
+    fn an_absent_epsilon_is_the_familys_own() {
+        struct Epsilon;
+        impl Visitor for Epsilon {
+            type Output = f64;
+            fn visit<A: Architecture>(self, architecture: A) -> f64 {
+                architecture.config().rms_norm_eps()
+            }
+        }
+        for (model_type, epsilon) in [("llama", 1e-6), ("minicpm3", 1e-5), ("mixtral", 1e-5), ("glm4", 1.562_5e-7)] {
+            let config = MISTRAL.replace("mistral", model_type).replace("rms_norm_eps", "other");
+            assert_eq!(open(&config, Epsilon).unwrap(), epsilon, "{model_type}");
+        }
+    }
+
     #[test]
     fn opens_the_text_part_of_a_multimodal_config() {
         let config = format!(r#"{{"model_type":"some_vision_model","text_config":{MISTRAL}}}"#);

@@ -39,7 +39,7 @@ impl<B: Backend> LayerInputs<B> {
         let LayerInputSize { layers, width } = size;
         Self {
             per_layer_model_projection: Linear::new(config.hidden_size, layers * width, false, device),
-            per_layer_projection_norm: RmsNorm::new(width, config.rms_norm_eps, device),
+            per_layer_projection_norm: RmsNorm::new(width, config.rms_norm_eps(), device),
             projection_scale: (config.hidden_size as f64).powf(-0.5),
         }
     }
@@ -62,7 +62,7 @@ impl<B: Backend> LayerInput<B> {
         Self {
             per_layer_input_gate: Linear::new(config.hidden_size, width, false, device),
             per_layer_projection: Linear::new(width, config.hidden_size, false, device),
-            post_per_layer_input_norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
+            post_per_layer_input_norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps(), device),
             index,
             hidden_act: config.hidden_act,
         }

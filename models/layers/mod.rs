@@ -24,7 +24,7 @@ mod self_attention;
 mod xielu;
 
 pub use attention::{Alibi, Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
-pub use attention_config::{Qkv, SelfAttentionConfig};
+pub use attention_config::{Qkv, QueryGrowth, SelfAttentionConfig};
 pub use cache::{Alive, KvCache};
 pub use closing::Closing;
 pub use decoder::DenseLayer;

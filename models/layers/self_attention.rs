@@ -5,8 +5,8 @@ use burn::tensor::{DType, TensorData};
 use super::cache::Alive;
 use super::norm::rms;
 use super::{
-    Alibi, AttentionInput, HeadNorm, Heads, Input, Linear, Mask, NormKind, Positions, QkNorm, Qkv, SelfAttentionConfig,
-    Step, parameter,
+    Alibi, AttentionInput, HeadNorm, Heads, Input, Linear, Mask, NormKind, Positions, QkNorm, Qkv, QueryGrowth,
+    SelfAttentionConfig, Step, parameter,
 };
 use crate::Backend;
 
@@ -33,7 +33,7 @@ pub struct SelfAttention<B: Backend> {
     sliding_window: Option<usize>,
     scale: f64,
     #[module(skip)]
-    query_growth: Option<(f64, usize)>,
+    query_growth: Option<QueryGrowth>,
     softcap: Option<f64>,
     #[module(skip)]
     alibi: Option<Alibi>,
@@ -135,11 +135,10 @@ impl<B: Backend> SelfAttention<B> {
 
     /// Queries `[batch, num_heads, seq, head_dim]`, larger the further they stand.
     fn grown(&self, q: Tensor<B, 4>, positions: &Positions) -> Tensor<B, 4> {
-        let Some((beta, every)) = self.query_growth.filter(|(_, every)| positions.longest() > *every) else { return q };
-        let growth =
-            |&position: &i32| (1.0 + beta * (f64::from(position.max(0)) / every as f64).floor().ln_1p()) as f32;
+        let grows = |growth: &QueryGrowth| positions.longest() > growth.beyond();
+        let Some(growth) = self.query_growth.filter(grows) else { return q };
         let growth = TensorData::new(
-            positions.as_slice().iter().map(growth).collect(),
+            positions.as_slice().iter().map(|position| growth.at(*position)).collect(),
             [positions.batch(), 1, positions.columns(), 1],
         );
         let dtype = q.dtype();

@@ -88,9 +88,11 @@ impl<B: Backend> Engine<B> {
         let longest = positions.longest();
         let (kinds, rope_of) = ropes(decoder, dims.num_layers);
         let rope = |device: &B::Device| {
-            let of_chunk = |chunk: &Chunk| {
-                kinds.iter().map(|rope| Rope::new(rope, dims.head_dim, &chunk.queries, longest, device)).collect()
+            let table = |rope: &RopeParameters, chunk: &Chunk| match rope.follows_prompts() {
+                true => Rope::by_row(rope, dims.head_dim, &chunk.queries, cache.prompts(), device),
+                false => Rope::new(rope, dims.head_dim, &chunk.queries, longest, device),
             };
+            let of_chunk = |chunk: &Chunk| kinds.iter().map(|rope| table(rope, chunk)).collect();
             chunks.iter().map(of_chunk).collect()
         };
         let count = match rows {
