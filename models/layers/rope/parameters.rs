@@ -174,6 +174,9 @@ impl RopeParameters {
     pub fn check(&self) -> Result<(), ConfigError> {
         let missing = |field| Err(unsupported(field, "missing", format!("a number, for {:?}", self.rope_type())));
         let needs_factor = matches!(self.rope_type(), RopeType::Linear | RopeType::Dynamic | RopeType::Llama3);
+        // Where a yarn's config names the length that it was made for, the factor follows from it.
+        let implied = self.rope_type() == RopeType::Yarn && self.original_max_position_embeddings.is_some();
+        let needs_factor = needs_factor || self.rope_type() == RopeType::Yarn && !implied;
         if needs_factor && self.factor.is_none() {
             return missing("rope_scaling.factor");
         }
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_missing_factor_is_named() {
-        for kind in ["linear", "dynamic", "llama3"] {
+        for kind in ["linear", "dynamic", "llama3", "yarn"] {
             let rope: RopeParameters = serde_json::from_str(&format!(r#"{{"rope_type":"{kind}"}}"#)).unwrap();
             assert!(rope.check().unwrap_err().to_string().starts_with("`rope_scaling.factor` is missing"));
         }

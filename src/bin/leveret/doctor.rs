@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -19,7 +19,7 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
-        std::fs::read_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        std::fs::read_dir(&self.dir).map_err(|error| leveret::Error::Io { path: self.dir.clone(), error })?;
         let findings = leveret::doctor(&self.dir);
         let mut out = std::io::stdout();
         if self.json {
