@@ -278,6 +278,11 @@ impl<B: Backend> Model<B> {
         self.format
     }
 
+    /// Whether the devices have memory of their own, which `vram` is the budget of.
+    pub fn has_device_memory(&self) -> bool {
+        self.engine.has_own_memory()
+    }
+
     /// Whether the checkpoint has a chat template.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()
