@@ -1,6 +1,8 @@
 //! An architecture with its type forgotten, so that the engine is compiled once a backend.
 
-use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, TransposedExpert};
+use leveret_models::layers::{
+    Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, StateShape, TransposedExpert,
+};
 use leveret_models::registry::{self, Visitor};
 use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims};
 
@@ -16,6 +18,8 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     /// The length beyond which all keys are computed anew.
     fn recomputes_beyond(&self) -> Option<usize>;
     fn sliding_window(&self, layer: usize) -> Option<usize>;
+    /// What a layer keeps in the place of keys and values, if it does.
+    fn state(&self, layer: usize) -> Option<StateShape>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
     fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
@@ -79,6 +83,10 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
 
     fn sliding_window(&self, layer: usize) -> Option<usize> {
         Architecture::sliding_window(self, layer)
+    }
+
+    fn state(&self, layer: usize) -> Option<StateShape> {
+        Architecture::state(self, layer)
     }
 
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline {

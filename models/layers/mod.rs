@@ -7,6 +7,7 @@ mod decoder;
 mod head;
 mod head_norm;
 mod heads;
+mod layer_cache;
 mod layer_norm;
 mod linear;
 mod mask;
@@ -19,6 +20,7 @@ mod opening;
 mod positions;
 mod rope;
 mod self_attention;
+mod state;
 mod xielu;
 
 pub use attention::{Alibi, Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
@@ -28,6 +30,7 @@ pub use decoder::DenseLayer;
 pub use head::Head;
 pub use head_norm::{HeadNorm, NormList, OwnWeights, QkNorm};
 pub use heads::Heads;
+pub use layer_cache::LayerCache;
 pub use layer_norm::LayerNorm;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
@@ -43,6 +46,7 @@ pub use opening::Opening;
 pub use positions::Positions;
 pub use rope::{Rope, RopeParameters, RopeType};
 pub use self_attention::SelfAttention;
+pub use state::{State, StateShape};
 pub use xielu::Xielu;
 
 use burn::module::{Param, ParamId};
@@ -54,11 +58,11 @@ use crate::Backend;
 pub struct Step<'a, B: Backend> {
     /// Rotations of this pass's positions.
     pub rope: &'a Rope<B>,
-    /// The layer's keys and values.
-    pub cache: &'a mut KvCache<B>,
+    /// What the layer keeps of the tokens before.
+    pub cache: &'a mut LayerCache<B>,
     /// Positions of this pass's queries, row by row `[batch, seq]`, [`PAD`] where there is none.
     pub queries: &'a Positions,
-    /// Positions of all columns of the KV cache, this pass's included, `[batch, past + seq]`.
+    /// Positions of all columns so far, this pass's included, `[batch, past + seq]`.
     pub keys: &'a Positions,
     /// How scores become a mixture of values.
     pub attention: &'a dyn Attention<B>,

@@ -91,16 +91,18 @@ impl<B: Backend> SelfAttention<B> {
         let alive = match (&self.q_norm, &self.k_norm) {
             (Some(q_norm), Some(k_norm)) if self.norms_rotated => {
                 let (q, k) = (q_norm.forward(rope.rotate(q)), k_norm.forward(rope.rotate(k)));
-                step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope.still() })
+                step.cache.columns().append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope.still() })
             }
             (Some(q_norm), Some(k_norm)) => match (q_norm.fusible(), k_norm.fusible()) {
-                (q_norm @ Some(_), k_norm @ Some(_)) => step.cache.append(Heads { q, k, v, q_norm, k_norm, rope }),
+                (q_norm @ Some(_), k_norm @ Some(_)) => {
+                    step.cache.columns().append(Heads { q, k, v, q_norm, k_norm, rope })
+                }
                 _ => {
                     let (q, k) = (q_norm.forward(q), k_norm.forward(k));
-                    step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope })
+                    step.cache.columns().append(Heads { q, k, v, q_norm: None, k_norm: None, rope })
                 }
             },
-            _ => step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope }),
+            _ => step.cache.columns().append(Heads { q, k, v, q_norm: None, k_norm: None, rope }),
         };
 
         let Alive { q, k, v, columns, dropped } = alive;
