@@ -139,7 +139,7 @@ pub struct Names {
     pub norm: &'static str,
     /// The head; never prefixed.
     pub head: &'static str,
-    /// Beginnings of names, behind the prefix, of tensors that no pass needs.
+    /// Beginnings of names, with or without the prefix, of tensors that no pass needs.
     pub unused: &'static [&'static str],
     /// Ends of names of tensors that follow from the config and are not read.
     pub ignored: &'static [&'static str],

@@ -76,3 +76,8 @@ pub fn append<B: Backend>(buffer: Tensor<B, 4>, columns: Tensor<B, 4>, at: usize
     let end = at + columns.dims()[2];
     buffer.slice_assign(s![.., .., at..end, ..], columns)
 }
+
+/// `ln(1 + exp(x))`, for numbers of any size.
+pub fn softplus<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    x.clone().clamp_min(0.0) + x.abs().neg().exp().log1p()
+}

@@ -39,9 +39,9 @@ impl<B: Backend> State<B> {
     pub fn total(&self) -> usize {
         let [conv, recurrent] = self.totals;
         match (self.shape.conv.contains(&0), self.shape.recurrent.contains(&0)) {
-            (true, _) => recurrent,
             (_, true) => conv,
-            _ => conv.min(recurrent),
+            (true, false) => recurrent,
+            (false, false) => conv.min(recurrent),
         }
     }
 
