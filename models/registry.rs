@@ -59,6 +59,7 @@ architectures![
     crate::Qwen35Moe,
     crate::Lfm2,
     crate::Mamba2,
+    crate::GraniteMoeHybrid,
     crate::DeepseekV2,
     crate::DeepseekV3,
     crate::MiniCpm3,

@@ -7,7 +7,18 @@ use crate::support::{demo, fixture, greedy, load};
 
 #[rstest]
 fn batch_equals_single(
-    #[values("llama", "mistral", "qwen2_sliding", "qwen3", "mixtral", "deepseek_v3", "gpt_oss", "qwen3_5", "lfm2")]
+    #[values(
+        "llama",
+        "mistral",
+        "qwen2_sliding",
+        "qwen3",
+        "mixtral",
+        "deepseek_v3",
+        "gpt_oss",
+        "qwen3_5",
+        "lfm2",
+        "mamba2"
+    )]
     name: &str,
 ) {
     let mut model = load(&fixture(name));

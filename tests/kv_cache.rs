@@ -8,7 +8,17 @@ use crate::support::{fixture, load};
 /// One pass, several of different lengths, and token by token: the same logits within rounding.
 #[rstest]
 fn cached_equals_uncached(
-    #[values("llama", "llama_gqa_bf16", "mistral", "qwen2_sliding", "qwen3_sliding", "qwen2_yarn", "qwen3_5", "lfm2")]
+    #[values(
+        "llama",
+        "llama_gqa_bf16",
+        "mistral",
+        "qwen2_sliding",
+        "qwen3_sliding",
+        "qwen2_yarn",
+        "qwen3_5",
+        "lfm2",
+        "mamba2"
+    )]
     name: &str,
 ) {
     let mut model = load(&fixture(name));
