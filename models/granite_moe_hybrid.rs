@@ -11,7 +11,7 @@ use crate::layers::{
     Experts, GatedMlp, Mamba2Mixer, Mamba2MixerConfig, RmsNorm, SelfAttention, SelfAttentionConfig, StateShape,
 };
 use crate::moe_config::{Both, MoeConfig, Sparse, With};
-use crate::state_space::{Float, StateSpace};
+use crate::state_space::{Float, StateSpace, Width};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a Granite 4.
@@ -37,21 +37,12 @@ struct HybridFields {
     mamba_n_heads: Option<usize>,
     mamba_n_groups: Option<usize>,
     mamba_d_state: Option<usize>,
-    /// A number or `auto`.
     mamba_d_head: Option<Width>,
     mamba_d_conv: Option<usize>,
     mamba_expand: Option<f64>,
     mamba_conv_bias: Option<bool>,
     mamba_proj_bias: Option<bool>,
     time_step_limit: Option<[Float; 2]>,
-}
-
-/// A width, or a word for the one that follows from the others.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Width {
-    Of(usize),
-    Word(String),
 }
 
 /// The kinds of layers, in the spelling of either version: first those with a state.
@@ -63,11 +54,8 @@ impl From<With<Both<MoeConfig, HybridFields>>> for GraniteMoeHybrid {
         base.layer_types = None;
         base.style.no_rope = hybrid.position_embedding_type.as_deref() != Some("rope");
         let (num_heads, expand) = (hybrid.mamba_n_heads.unwrap_or(128), hybrid.mamba_expand.unwrap_or(2.0));
-        let head_dim = match hybrid.mamba_d_head {
-            Some(Width::Of(width)) => width,
-            Some(Width::Word(word)) if word != "auto" => 0,
-            _ => (expand * base.hidden_size as f64) as usize / num_heads.max(1),
-        };
+        let head_dim = (expand * base.hidden_size as f64) as usize / num_heads.max(1);
+        let head_dim = Width::or(hybrid.mamba_d_head.as_ref(), head_dim);
         let mixer = StateSpace {
             fields: [
                 "mamba_n_heads",

@@ -29,6 +29,25 @@ pub(crate) enum Float {
     },
 }
 
+/// A width, or `auto` for the one that follows from others.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Width {
+    Of(usize),
+    Word(String),
+}
+
+impl Width {
+    /// The width that is given, or the one that follows; none where the word is another.
+    pub(crate) fn or(given: Option<&Self>, follows: usize) -> usize {
+        match given {
+            Some(Self::Of(width)) => *width,
+            Some(Self::Word(word)) if word != "auto" => 0,
+            _ => follows,
+        }
+    }
+}
+
 impl StateSpace {
     /// The least and the most that a column counts; no limit if there is none.
     pub(crate) fn limit(limit: Option<[Float; 2]>) -> [f64; 2] {

@@ -17,7 +17,9 @@ fn batch_equals_single(
         "gpt_oss",
         "qwen3_5",
         "lfm2",
-        "mamba2"
+        "mamba2",
+        "jamba",
+        "minimax"
     )]
     name: &str,
 ) {

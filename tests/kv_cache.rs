@@ -17,7 +17,9 @@ fn cached_equals_uncached(
         "qwen2_yarn",
         "qwen3_5",
         "lfm2",
-        "mamba2"
+        "mamba2",
+        "jamba",
+        "minimax"
     )]
     name: &str,
 ) {

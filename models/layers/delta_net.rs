@@ -40,6 +40,7 @@ impl DeltaNetConfig {
             conv: [self.kernel - 1, channels],
             recurrent,
             scratch: 4 * channels + recurrence::scratch(recurrent),
+            once: 0,
         }
     }
 

@@ -45,6 +45,7 @@ impl Mamba2MixerConfig {
             conv: [self.kernel - 1, channels],
             recurrent,
             scratch: 6 * channels + recurrence::scratch(recurrent),
+            once: 0,
         }
     }
 

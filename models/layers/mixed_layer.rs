@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::prelude::Tensor;
 
-use super::{DeltaNet, FeedForward, GatedConv, Norm, SelfAttention, Step};
+use super::{DeltaNet, FeedForward, GatedConv, Mamba, Norm, SelfAttention, Step};
 use crate::config::DecoderConfig;
 use crate::{Backend, DecoderLayer};
 
@@ -12,6 +12,7 @@ pub struct MixedLayer<B: Backend> {
     self_attn: Option<SelfAttention<B>>,
     linear_attn: Option<DeltaNet<B>>,
     conv: Option<GatedConv<B>>,
+    mamba: Option<Mamba<B>>,
     post_attention_layernorm: Norm<B>,
     mlp: FeedForward<B>,
 }
@@ -26,28 +27,32 @@ pub enum Mixer<B: Backend> {
     Delta(DeltaNet<B>),
     /// A short convolution.
     Conv(GatedConv<B>),
+    /// A state space.
+    Mamba(Mamba<B>),
 }
 
 impl<B: Backend> MixedLayer<B> {
     /// A layer whose parameters are not yet loaded.
     pub fn new(config: &DecoderConfig, mixer: Mixer<B>, mlp: FeedForward<B>, device: &B::Device) -> Self {
         let norm = || Norm::new(config.style.norm, config.hidden_size, config.norm_eps(), device);
-        let (mut self_attn, mut linear_attn, mut conv) = (None, None, None);
+        let (mut self_attn, mut linear_attn, mut conv, mut mamba) = (None, None, None, None);
         match mixer {
             Mixer::Attention(mixer) => self_attn = Some(mixer),
             Mixer::Delta(mixer) => linear_attn = Some(mixer),
             Mixer::Conv(mixer) => conv = Some(mixer),
+            Mixer::Mamba(mixer) => mamba = Some(mixer),
         }
-        Self { input_layernorm: norm(), self_attn, linear_attn, conv, post_attention_layernorm: norm(), mlp }
+        Self { input_layernorm: norm(), self_attn, linear_attn, conv, mamba, post_attention_layernorm: norm(), mlp }
     }
 }
 
 impl<B: Backend> DecoderLayer<B> for MixedLayer<B> {
     fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
         let input = self.input_layernorm.before(x.clone());
-        let x = match (&self.self_attn, &self.linear_attn, &self.conv) {
+        let x = match (&self.self_attn, &self.linear_attn, &self.conv, &self.mamba) {
             (Some(mixer), ..) => mixer.forward(input, x, step),
-            (_, Some(mixer), _) => mixer.forward(input, x, step),
+            (_, Some(mixer), ..) => mixer.forward(input, x, step),
+            (_, _, Some(mixer), _) => mixer.forward(input, x, step),
             (.., Some(mixer)) => mixer.forward(input, x, step),
             _ => unreachable!("a layer has a mixer"),
         };

@@ -12,6 +12,8 @@ pub struct StateShape {
     pub recurrent: [usize; 3],
     /// Numbers that the layer computes with for each column, in f32.
     pub scratch: usize,
+    /// Numbers that it computes with however many columns there are, in f32.
+    pub once: usize,
 }
 
 /// What a layer has made of all columns so far, the same size however many they were.
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
     use crate::layers::{PAD, Positions};
 
-    const SHAPE: StateShape = StateShape { conv: [3, 2], recurrent: [1, 1, 2], scratch: 0 };
+    const SHAPE: StateShape = StateShape { conv: [3, 2], recurrent: [1, 1, 2], scratch: 0, once: 0 };
 
     fn floats<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
         x.into_data().into_vec().unwrap()

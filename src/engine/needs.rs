@@ -69,11 +69,13 @@ impl<B: Backend> Engine<B> {
         conv.saturating_add(recurrent).saturating_mul(wide(batch))
     }
 
-    /// The largest state of a layer, and the numbers of each column that the layer computes with.
+    /// The largest state of a layer with what it is made in, and the numbers of each column that it is computed with.
     fn largest_state(&self, batch: usize) -> (u128, u128) {
         let states: Vec<_> = (0..self.dims().num_layers).filter_map(|layer| self.decoder().state(layer)).collect();
         let largest = states.iter().map(|state| self.state(state, batch)).max().unwrap_or(0);
-        (largest, states.iter().map(|state| wide(state.scratch)).max().unwrap_or(0))
+        let once = states.iter().map(|state| wide(state.once)).max().unwrap_or(0);
+        let once = once.saturating_mul(4 * wide(batch));
+        (largest.saturating_add(once), states.iter().map(|state| wide(state.scratch)).max().unwrap_or(0))
     }
 
     /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
