@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, unsupported};
 use crate::layers::{
-    DeltaNet, DeltaNetConfig, FeedForward, GatedMlp, Linear, MixedLayer, Mixer, NormKind, QkNorm, SelfAttention,
-    SelfAttentionConfig, StateShape,
+    Attend, DeltaNet, DeltaNetConfig, FeedForward, GatedMlp, Linear, MixedLayer, Mixer, NormKind, QkNorm,
+    SelfAttention, SelfAttentionConfig, StateShape,
 };
 use crate::moe_config::Sparse;
 use crate::{Backend, DecoderConfig, Names, WeightMap};
@@ -112,7 +112,7 @@ impl DeltaConfig {
             false => {
                 let qk_norm = Some((QkNorm::Each(NormKind::RmsPlusOne), base.rms_norm_eps));
                 let attention = SelfAttentionConfig { gated: true, qk_norm, ..SelfAttentionConfig::new(base) };
-                Mixer::Attention(SelfAttention::new(&attention, device))
+                Mixer::Attention(Attend::Heads(SelfAttention::new(&attention, device)))
             }
         };
         MixedLayer::new(base, mixer, mlp, device)

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::config::unsupported;
 use crate::layers::{
-    ExpertNames, Experts, Mamba, MambaConfig, MixedLayer, Mixer, Routing, SelfAttention, SelfAttentionConfig,
+    Attend, ExpertNames, Experts, Mamba, MambaConfig, MixedLayer, Mixer, Routing, SelfAttention, SelfAttentionConfig,
     StateShape,
 };
 use crate::moe_config::{Both, MoeConfig, Sparse, With, dense};
@@ -126,7 +126,7 @@ impl Architecture for Jamba {
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MixedLayer<B> {
         let base = &self.base;
         let mixer = match self.own.has_attention(index) {
-            true => Mixer::Attention(SelfAttention::new(&SelfAttentionConfig::new(base), device)),
+            true => Mixer::Attention(Attend::Heads(SelfAttention::new(&SelfAttentionConfig::new(base), device))),
             false => Mixer::Mamba(Mamba::new(&self.own.mamba(base), device)),
         };
         let mlp = match self.experts(index) {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use crate::config::unsupported;
 use crate::layers::{
-    FeedForward, GatedConv, GatedMlp, MixedLayer, Mixer, SelfAttention, SelfAttentionConfig, StateShape, conv_state,
+    Attend, FeedForward, GatedConv, GatedMlp, MixedLayer, Mixer, SelfAttention, SelfAttentionConfig, StateShape,
+    conv_state,
 };
 use crate::moe_config::With;
 use crate::{Activation, Architecture, Backend, ConfigError, DecoderConfig, Names, WeightMap};
@@ -128,7 +129,7 @@ impl Architecture for Lfm2 {
             false => {
                 let qk_norm_eps = Some(base.rms_norm_eps);
                 let attention = SelfAttentionConfig { qk_norm_eps, ..SelfAttentionConfig::new(base) };
-                Mixer::Attention(SelfAttention::new(&attention, device))
+                Mixer::Attention(Attend::Heads(SelfAttention::new(&attention, device)))
             }
         };
         MixedLayer::new(base, mixer, FeedForward::Dense(GatedMlp::new(base, device)), device)

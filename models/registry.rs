@@ -62,6 +62,7 @@ architectures![
     crate::GraniteMoeHybrid,
     crate::Jamba,
     crate::MiniMax,
+    crate::KimiLinear,
     crate::DeepseekV2,
     crate::DeepseekV3,
     crate::MiniCpm3,

@@ -127,8 +127,8 @@ impl<B: Backend> DeltaNet<B> {
             let x = x.expand([batch, seq, heads, num_value_heads / heads, width]);
             x.reshape([batch, seq, num_value_heads, width]).swap_dims(1, 2)
         };
-        let q = of_length_one(heads(0, num_key_heads, key_head_dim)) * (key_head_dim as f64).powf(-0.5);
-        let k = of_length_one(heads(key_dim, num_key_heads, key_head_dim));
+        let q = portable::of_length_one(heads(0, num_key_heads, key_head_dim)) * (key_head_dim as f64).powf(-0.5);
+        let k = portable::of_length_one(heads(key_dim, num_key_heads, key_head_dim));
         let v = heads(2 * key_dim, num_value_heads, value_head_dim);
 
         // [batch, seq, heads] → [batch, heads, seq, 1]
@@ -178,10 +178,4 @@ impl<B: Backend> DeltaNet<B> {
             a: part(&ba, values, values),
         }
     }
-}
-
-/// Heads `[batch, heads, seq, width]`, each divided by its length.
-fn of_length_one<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
-    let length = (x.clone().square().sum_dim(3) + 1e-6).sqrt();
-    x / length
 }

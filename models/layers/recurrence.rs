@@ -4,6 +4,7 @@
 use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 
+use super::channel_recurrence;
 use crate::Backend;
 
 /// Columns that are computed at once, as products of matrices.
@@ -18,7 +19,7 @@ pub struct Recurrence<B: Backend> {
     pub k: Tensor<B, 4>,
     /// What is kept, `[batch, heads, seq, columns]`.
     pub v: Tensor<B, 4>,
-    /// The logarithm of what is left of the state, `[batch, heads, seq, 1]`.
+    /// The logarithm of what is left of the state or of each of its rows, `[batch, heads, seq, 1 or rows]`.
     pub decay: Tensor<B, 4>,
     /// How much of an error is made good by the delta rule, `[batch, heads, seq, 1]`.
     pub beta: Option<Tensor<B, 4>>,
@@ -29,18 +30,24 @@ pub fn scratch([heads, rows, columns]: [usize; 3]) -> usize {
     heads * 6 * (rows + columns + BLOCK)
 }
 
+/// Numbers that are computed with at once where rows are forgotten apart.
+pub fn scratch_of_rows([heads, rows, _]: [usize; 3]) -> usize {
+    3 * heads * rows * channel_recurrence::BLOCK.pow(2)
+}
+
 impl<B: Backend> Recurrence<B> {
     /// The state `[batch, heads, rows, columns]` after these columns, and the answers `[batch, heads, seq, columns]`.
     pub fn apply(self, state: Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>) {
-        match self.q.dims()[2] {
-            1 => self.step(state),
-            _ => self.blocks(state),
+        match (self.q.dims()[2], self.decay.dims()[3]) {
+            (1, _) => self.step(state),
+            (_, 1) => self.blocks(state),
+            _ => self.rows_apart(state),
         }
     }
 
     /// The same of one column.
     fn step(self, state: Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>) {
-        let state = state * self.decay.exp();
+        let state = state * self.decay.exp().swap_dims(2, 3);
         let news = match self.beta {
             Some(beta) => (self.v - B::matmul(self.k.clone(), state.clone())) * beta,
             None => self.v,
@@ -106,9 +113,9 @@ impl<B: Backend> Recurrence<B> {
 }
 
 /// Which rows of a block see which of its columns.
-struct Masks<B: Backend> {
+pub(super) struct Masks<B: Backend> {
     /// Added to exponents: no column sees a later one, `[1, 1, 1, block, block]`.
-    later: Tensor<B, 5>,
+    pub(super) later: Tensor<B, 5>,
     /// The one on the diagonal, zero elsewhere.
     one: Tensor<B, 5>,
     /// For runs of 1, 2, 4 .. columns: one where a run's second neighbour sees the first.
@@ -116,7 +123,7 @@ struct Masks<B: Backend> {
 }
 
 impl<B: Backend> Masks<B> {
-    fn new(block: usize, device: &B::Device) -> Self {
+    pub(super) fn new(block: usize, device: &B::Device) -> Self {
         let mask = |value: &dyn Fn(usize, usize) -> f32| {
             let values = (0..block).flat_map(|row| (0..block).map(move |column| (row, column)));
             let values: Vec<_> = values.map(|(row, column)| value(row, column)).collect();
@@ -137,7 +144,7 @@ impl<B: Backend> Masks<B> {
     ///
     /// Two neighbouring runs of columns are inverted as one: of `[[A, 0], [C, B]]` the inverse has `-B⁻¹ C A⁻¹` in the
     /// place of `C`.
-    fn inverse(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
+    pub(super) fn inverse(&self, x: Tensor<B, 5>) -> Tensor<B, 5> {
         let one = self.one.clone().expand(x.shape());
         self.neighbours.iter().enumerate().fold(one, |inverse, (index, mask)| {
             let between = x.clone() * mask.clone();
@@ -169,14 +176,8 @@ mod tests {
     /// included.
     #[test]
     fn blocks_equal_steps() {
-        for (seq, alike, delta) in [
-            (2, false, true),
-            (7, false, false),
-            (64, true, true),
-            (65, false, true),
-            (150, true, true),
-            (150, false, false),
-        ] {
+        let cases = [(2, false, true), (7, false, false), (64, true, true), (65, false, true), (150, true, true)];
+        for ((seq, alike, delta), apart) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
             let [batch, heads, rows, columns] = [2, 3, 8, 5];
             let k = match alike {
                 true => random([batch, heads, 1, rows]).repeat_dim(2, seq),
@@ -187,7 +188,7 @@ mod tests {
                 q: random([batch, heads, seq, rows]),
                 k: k / length,
                 v: random([batch, heads, seq, columns]),
-                decay: random([batch, heads, seq, 1]).abs() * -0.1,
+                decay: random([batch, heads, seq, if apart { rows } else { 1 }]).abs() * -0.1,
                 beta: delta.then(|| sigmoid(random([batch, heads, seq, 1]) * 3.0)),
             };
             let state = random([batch, heads, rows, columns]);
@@ -201,8 +202,8 @@ mod tests {
                 answers.push(answer);
             }
             let (state, all) = all.apply(state);
-            assert!(distance(state, one_by_one) < 1e-5, "{seq} {alike} {delta}");
-            assert!(distance(all, Tensor::cat(answers, 2)) < 1e-5, "{seq} {alike} {delta}");
+            assert!(distance(state, one_by_one) < 1e-5, "{seq} {alike} {delta} {apart}");
+            assert!(distance(all, Tensor::cat(answers, 2)) < 1e-5, "{seq} {alike} {delta} {apart}");
         }
     }
 }

@@ -22,8 +22,13 @@ impl<B: Backend> ShortConv<B> {
 
     /// `[batch, seq, channels]` → the same in f32; the columns before are the state's.
     pub fn forward(&self, x: Tensor<B, 3>, state: &mut State<B>) -> Tensor<B, 3> {
-        let [_, seq, channels] = x.dims();
-        let around = state.preceded(x).cast(DType::F32); // [batch, columns - 1 + seq, channels]
+        let seq = x.dims()[1];
+        self.over(state.preceded(x), seq)
+    }
+
+    /// The same of the last `seq` columns, with those before them in front: `[batch, columns - 1 + seq, channels]`.
+    pub(super) fn over(&self, around: Tensor<B, 3>, seq: usize) -> Tensor<B, 3> {
+        let (channels, around) = (around.dims()[2], around.cast(DType::F32));
         let weight = self.weight.val().cast(DType::F32);
         let columns = weight.dims()[2];
         let tap = |column: usize| {
