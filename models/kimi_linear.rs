@@ -8,7 +8,8 @@ use crate::config::unsupported;
 use crate::deepseek_config::{V3Defaults, shared_width, v3_experts};
 use crate::latent_config::LatentFields;
 use crate::layers::{
-    Attend, ExpertNames, Experts, KimiDelta, KimiDeltaConfig, LatentAttention, MixedLayer, Mixer, StateShape,
+    Attend, ExpertNames, Experts, KimiDelta, KimiDeltaConfig, LatentAttention, MixedLayer, Mixer, RopeParameters,
+    StateShape,
 };
 use crate::moe_config::{Both, MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
@@ -143,6 +144,11 @@ impl Architecture for KimiLinear {
     fn dims(&self) -> Dims {
         let dims = self.latent.dims(&self.base);
         Dims { intermediate_size: dims.intermediate_size.max(self.shared), ..dims }
+    }
+
+    /// Nothing turns, as wide as what would.
+    fn rope(&self) -> RopeParameters {
+        self.latent.rope(&self.base)
     }
 
     fn state(&self, index: usize) -> Option<StateShape> {
