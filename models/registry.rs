@@ -54,6 +54,15 @@ architectures![
     crate::Qwen2Moe,
     crate::Qwen3,
     crate::Qwen3Moe,
+    crate::Qwen3Next,
+    crate::Qwen35,
+    crate::Qwen35Moe,
+    crate::Lfm2,
+    crate::Mamba2,
+    crate::GraniteMoeHybrid,
+    crate::Jamba,
+    crate::MiniMax,
+    crate::KimiLinear,
     crate::DeepseekV2,
     crate::DeepseekV3,
     crate::MiniCpm3,
@@ -235,13 +244,6 @@ mod tests {
     fn unknown_types_are_answered_with_the_nearest() {
         let error = open(r#"{"model_type":"qwen33"}"#, ReadDims).unwrap_err().to_string();
         assert!(error.contains("`qwen33` (nearest: `qwen3`); supported are llama"), "{error}");
-    }
-
-    /// MiniMax-Text-01 and M1 mix in linear attention, as M2 does not.
-    #[test]
-    fn minimax_before_m2_is_refused() {
-        let error = open(r#"{"model_type":"minimax"}"#, ReadDims).unwrap_err().to_string();
-        assert!(error.contains("`minimax` (nearest: `minimax_m2`)"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The KV cache of a batch: one part for each layer, and whose token stands in which column.
 
 use leveret_models::Backend;
-use leveret_models::layers::{KvCache, PAD, Positions};
+use leveret_models::layers::{LayerCache, PAD, Positions};
 
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -13,10 +13,10 @@ pub(crate) fn kept_window<B: Backend>(decoder: &dyn Decoder<B>, layer: usize) ->
     decoder.sliding_window(layer).filter(|_| !shared())
 }
 
-/// Keys and values of a batch of sequences, addressed by layer.
+/// What layers keep of a batch of sequences: keys and values, or a state.
 #[derive(Debug)]
 pub struct Cache<B: Backend> {
-    pub(crate) layers: Vec<KvCache<B>>,
+    pub(crate) layers: Vec<LayerCache<B>>,
     /// Positions of all columns, padding included.
     columns: Positions,
     /// Tokens of each sequence.
@@ -32,7 +32,8 @@ pub struct Cache<B: Backend> {
 impl<B: Backend> Cache<B> {
     /// An empty cache for `batch` sequences, with room for `reserve` columns.
     pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
-        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(kept_window(decoder, i), reserve)).collect();
+        let layer = |i| LayerCache::new(decoder.state(i), kept_window(decoder, i), reserve);
+        let layers = (0..decoder.dims().num_layers).map(layer).collect();
         let (lengths, prompts, tokens) = (vec![0; batch], vec![0; batch], vec![Vec::new(); batch]);
         Self { layers, columns: Positions::new(batch, Vec::new()), lengths, prompts, reserve, tokens }
     }

@@ -1,6 +1,8 @@
 //! An architecture with its type forgotten, so that the engine is compiled once a backend.
 
-use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, TransposedExpert};
+use leveret_models::layers::{
+    Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, StateShape, TransposedExpert,
+};
 use leveret_models::registry::{self, Visitor};
 use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims, LayerEmbedding};
 
@@ -20,6 +22,8 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     fn kv_layer(&self, layer: usize) -> usize;
     /// The embedding that layers read of beside hidden states.
     fn layer_embedding(&self) -> Option<LayerEmbedding>;
+    /// What a layer keeps in the place of keys and values, if it does.
+    fn state(&self, layer: usize) -> Option<StateShape>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
     fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
@@ -91,6 +95,10 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
 
     fn layer_embedding(&self) -> Option<LayerEmbedding> {
         Architecture::layer_embedding(self)
+    }
+
+    fn state(&self, layer: usize) -> Option<StateShape> {
+        Architecture::state(self, layer)
     }
 
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline {
