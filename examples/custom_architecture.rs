@@ -48,7 +48,7 @@ impl Architecture for Mine {
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MyLayer<B> {
-        let norm = || RmsNorm::new(self.0.hidden_size, self.0.rms_norm_eps, device);
+        let norm = || RmsNorm::new(self.0.hidden_size, self.0.rms_norm_eps.unwrap_or(1e-6), device);
         MyLayer {
             input_layernorm: norm(),
             self_attn: SelfAttention::new(&SelfAttentionConfig::new(&self.0), device),

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Backend;
 use crate::config::{ConfigError, DecoderConfig};
-use crate::layers::{Experts, Head, RopeParameters, Step};
+use crate::layers::{Experts, Head, RopeParameters, StateShape, Step};
 use crate::weight_map::WeightMap;
 
 /// A decoder-only language model, described one layer at a time.
@@ -56,12 +56,28 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         None
     }
 
+    /// The state that layer `index` keeps in the place of keys and values, if it does.
+    fn state(&self, index: usize) -> Option<StateShape> {
+        let _ = index;
+        None
+    }
+
     /// Builds layer `index` on `device`, its parameters not yet loaded.
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Self::Layer<B>;
 
     /// Builds `rows` rows of the head on `device`, its parameters not yet loaded; the final norm too if `norm`.
     fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
         self.config().head(rows, norm, device)
+    }
+
+    /// The layer whose keys and values layer `index` reads: its own, unless it makes none.
+    fn kv_layer(&self, index: usize) -> usize {
+        index
+    }
+
+    /// A second embedding, of which layers read beside hidden states, if there is one.
+    fn layer_embedding(&self) -> Option<LayerEmbedding> {
+        None
     }
 
     /// The experts that tokens choose among in layer `index`, if it has some; each is a unit of its own.
@@ -88,9 +104,17 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
 
 /// One layer of a decoder: hidden states in, hidden states out.
 pub trait DecoderLayer<B: Backend>: Send {
-    /// Runs the layer over `x: [batch, seq, hidden_size]` and appends to its KV cache; what experts are to add to the
+    /// Runs the layer over `x: [batch, seq, hidden_size]` and adds to its cache; what experts are to add to the
     /// result it leaves in the step.
     fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3>;
+
+    /// Ends a layer that left something to experts, which made `mixture` of it; `inputs` are the step's `layer_inputs`.
+    ///
+    /// Shapes: `x`, as the layer left it, `mixture` and the result `[batch, seq, hidden_size]`.
+    fn finish(&self, x: Tensor<B, 3>, mixture: Tensor<B, 3>, inputs: Option<&Tensor<B, 3>>) -> Tensor<B, 3> {
+        let _ = inputs;
+        x + mixture
+    }
 }
 
 /// Sizes of a decoder that do not depend on its weights.
@@ -98,7 +122,9 @@ pub trait DecoderLayer<B: Backend>: Send {
 pub struct Dims {
     /// Decoder layers.
     pub num_layers: usize,
-    /// Width of the hidden states.
+    /// Width of the embedding and of the head's rows.
+    pub embedding_size: usize,
+    /// Width of the hidden states that go from layer to layer.
     pub hidden_size: usize,
     /// Width inside the MLP.
     pub intermediate_size: usize,
@@ -118,6 +144,17 @@ pub struct Dims {
     pub shapes_scores: bool,
 }
 
+/// A second embedding, of which layers read beside hidden states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerEmbedding {
+    /// Its tensor, behind the prefix.
+    pub name: &'static str,
+    /// Its rows; ids beyond them have the first.
+    pub rows: usize,
+    /// Numbers of a row, those of all layers.
+    pub width: usize,
+}
+
 /// The checkpoint's names of a model's parts, as the model with a head saves them.
 ///
 /// The parameters of layer `i` follow `{layers}.{i}.`; a checkpoint of the bare decoder leaves `prefix` out.
@@ -133,7 +170,7 @@ pub struct Names {
     pub norm: &'static str,
     /// The head; never prefixed.
     pub head: &'static str,
-    /// Beginnings of names, behind the prefix, of tensors that no pass needs.
+    /// Beginnings of names, with or without the prefix, of tensors that no pass needs.
     pub unused: &'static [&'static str],
     /// Ends of names of tensors that follow from the config and are not read.
     pub ignored: &'static [&'static str],

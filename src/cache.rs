@@ -1,19 +1,28 @@
 //! The KV cache of a batch: one part for each layer, and whose token stands in which column.
 
 use leveret_models::Backend;
-use leveret_models::layers::{KvCache, PAD, Positions};
+use leveret_models::layers::{LayerCache, PAD, Positions};
 
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
-/// Keys and values of a batch of sequences, addressed by layer.
+/// How many columns a layer has to keep, if not all: later layers of a pass may read from it what its own next chunk of
+/// queries does not see.
+pub(crate) fn kept_window<B: Backend>(decoder: &dyn Decoder<B>, layer: usize) -> Option<usize> {
+    let shared = || (layer + 1..decoder.dims().num_layers).any(|other| decoder.kv_layer(other) == layer);
+    decoder.sliding_window(layer).filter(|_| !shared())
+}
+
+/// What layers keep of a batch of sequences: keys and values, or a state.
 #[derive(Debug)]
 pub struct Cache<B: Backend> {
-    pub(crate) layers: Vec<KvCache<B>>,
+    pub(crate) layers: Vec<LayerCache<B>>,
     /// Positions of all columns, padding included.
     columns: Positions,
     /// Tokens of each sequence.
     lengths: Vec<usize>,
+    /// Tokens of each in the first pass.
+    prompts: Vec<usize>,
     /// Columns that room is made for.
     reserve: usize,
     /// The tokens of each sequence, where they may have to be computed anew.
@@ -23,9 +32,10 @@ pub struct Cache<B: Backend> {
 impl<B: Backend> Cache<B> {
     /// An empty cache for `batch` sequences, with room for `reserve` columns.
     pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
-        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(decoder.sliding_window(i), reserve)).collect();
-        let (lengths, tokens) = (vec![0; batch], vec![Vec::new(); batch]);
-        Self { layers, columns: Positions::new(batch, Vec::new()), lengths, reserve, tokens }
+        let layer = |i| LayerCache::new(decoder.state(i), kept_window(decoder, i), reserve);
+        let layers = (0..decoder.dims().num_layers).map(layer).collect();
+        let (lengths, prompts, tokens) = (vec![0; batch], vec![0; batch], vec![Vec::new(); batch]);
+        Self { layers, columns: Positions::new(batch, Vec::new()), lengths, prompts, reserve, tokens }
     }
 
     /// Remembers the tokens of a pass that begins; gives all of every sequence, and becomes empty, where the pass takes
@@ -52,6 +62,11 @@ impl<B: Backend> Cache<B> {
         self.reserve
     }
 
+    /// Tokens of each sequence in the first pass.
+    pub(crate) fn prompts(&self) -> &[usize] {
+        &self.prompts
+    }
+
     pub(crate) fn columns(&self) -> &Positions {
         &self.columns
     }
@@ -68,9 +83,13 @@ impl<B: Backend> Cache<B> {
 
     /// Takes note of the columns of a pass that begins.
     pub(crate) fn begin(&mut self, positions: &Positions) {
+        let first = self.columns.columns() == 0;
         self.columns = self.columns.extended(positions);
         for (row, length) in self.lengths.iter_mut().enumerate() {
             *length += positions.row(row).iter().filter(|position| **position != PAD).count();
+        }
+        if first {
+            self.prompts.clone_from(&self.lengths);
         }
     }
 

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use leveret_models::ConfigError;
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}{}", path.display(), next(error))]
     Io { path: PathBuf, error: std::io::Error },
     #[error("{}: not JSON as expected: {reason}", path.display())]
     Json { path: PathBuf, reason: String },
@@ -140,17 +141,26 @@ pub enum Error {
     )]
     VocabSize { path: PathBuf, expected: usize, found: usize },
     #[error(
-        "{}: has other {what} than {}; compare models that share a tokenizer",
+        "{}: has other {what} than {}{}; compare models that share a tokenizer",
         path.display(),
-        other.display()
+        other.display(),
+        numbers.map(|[one, other]| format!(" ({one} and {other})")).unwrap_or_default()
     )]
-    Incomparable { path: PathBuf, other: PathBuf, what: &'static str },
+    Incomparable { path: PathBuf, other: PathBuf, what: &'static str, numbers: Option<[usize; 2]> },
+    #[error("windows of {window} tokens are asked for, the model has {max_positions} positions; lower --window")]
+    Window { window: usize, max_positions: usize },
+    #[error(
+        "{}: there is no such file; give one with --reference, let tests/fixtures/make.py show how transformers makes it, \
+         or compare with another checkpoint on a text (--against DIR --text FILE)",
+        path.display()
+    )]
+    NoReference { path: PathBuf },
     #[error("the text has {tokens} tokens; give one of at least 2")]
     ShortText { tokens: usize },
     #[error("{}: {reason}", path.display())]
     Tokenizer { path: PathBuf, reason: String },
     #[error(
-        "{}: there is no tokenizer.json here; give token ids, or make one with transformers' \
+        "{}: there is no tokenizer.json here; give token ids (--tokens 1,15,27), or make one with transformers' \
          `AutoTokenizer.from_pretrained(...).save_pretrained(...)`",
         path.display()
     )]
@@ -206,6 +216,20 @@ pub(crate) fn human(bytes: u64) -> String {
     match unit {
         0 => format!("{bytes} bytes"),
         _ => format!("{:.1} {}", (u128::from(bytes) * 10).div_ceil(u128::from(scale)) as f64 / 10.0, UNITS[unit]),
+    }
+}
+
+/// What to do about an error of the operating system, where that can be said.
+fn next(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; check the path",
+        ErrorKind::PermissionDenied => "; let this user read and write there, or choose another place",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space, or choose a directory on another disk",
+        ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written to",
+        ErrorKind::NotADirectory => "; give a directory",
+        ErrorKind::IsADirectory => "; give a file",
+        ErrorKind::OutOfMemory => "; end what else takes memory, or lower --ram",
+        _ => "",
     }
 }
 

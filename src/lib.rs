@@ -6,6 +6,7 @@ mod chat;
 mod checkpoint;
 mod config;
 mod decoder;
+mod disk;
 mod doctor;
 mod engine;
 mod error;

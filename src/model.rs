@@ -11,15 +11,15 @@ use serde_json::Value;
 
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::decoder;
 use crate::engine::{Engine, Parts, Request, Rows, Stage};
-use crate::error::{AtPath, Error, Result};
+use crate::error::{Error, Result};
 use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
 #[cfg(feature = "hub")]
 use crate::hub::Hub;
-use crate::io::{Place, read_text};
+use crate::io::Place;
 use crate::memory::{self, Budget, Limit};
 use crate::options::GenerateOptions;
 use crate::plan::{Plan, Prediction, Rates};
@@ -170,7 +170,7 @@ impl<B: Backend> Builder<B> {
         let place = self.place()?;
         let dir = place.dir;
         let config_path = dir.join("config.json");
-        let text = read_text(&config_path).at(&config_path)?;
+        let text = config::read(&config_path)?;
         let decoder = (self.open)(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let config = Config::parse(&config_path, &text)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
@@ -291,6 +291,11 @@ impl<B: Backend> Model<B> {
     /// The format that the checkpoint's linear layers are packed in, if they are.
     pub fn format(&self) -> Option<Format> {
         self.format
+    }
+
+    /// Whether the devices have memory of their own, which `vram` is the budget of.
+    pub fn has_device_memory(&self) -> bool {
+        self.engine.has_own_memory()
     }
 
     /// Whether the checkpoint has a chat template.

@@ -198,7 +198,7 @@ fn shards() {
 #[rstest]
 #[case("model_type", "lama".into(), "unknown model_type `lama` (nearest: `llama`); supported are llama, mistral")]
 #[case("model_type", Value::Null, "missing field `model_type`")]
-#[case("hidden_size", "wide".into(), "`hidden_size`: invalid type: string \"wide\", expected usize")]
+#[case("hidden_size", "wide".into(), "`hidden_size`: invalid type: string \"wide\", expected a whole number")]
 #[case("hidden_size", (-1).into(), "`hidden_size`: invalid value: integer `-1`")]
 #[case("num_hidden_layers", 4_000_000_000u64.into(), "`num_hidden_layers` is 4000000000, expected a positive number up to 10000")]
 #[case("max_position_embeddings", u64::MAX.into(), "`max_position_embeddings` is 18446744073709551615")]
@@ -212,6 +212,8 @@ fn shards() {
 #[case("vocab_size", 64.into(), "has shape [128, 48], expected [64, 48]")]
 #[case("hidden_act", "swoosh".into(), "`hidden_act`: unknown variant `swoosh`")]
 #[case("rope_scaling", serde_json::json!({"rope_type": "spiral"}), "unknown variant `spiral`, expected one of `default`")]
+#[case("hidden_act", 3.into(), "`hidden_act`: invalid type: integer `3`, expected a string")]
+#[case("rope_scaling", serde_json::json!({"type": "yarn"}), "`rope_scaling.factor` is missing")]
 #[case("rope_scaling", serde_json::json!({"type": "linear"}), "`rope_scaling.factor` is missing")]
 #[case("rope_theta", (-1).into(), "`rope_theta` is -1")]
 #[case("torch_dtype", "int3".into(), "dtype is \"int3\", expected float32, bfloat16 or float16")]
@@ -334,6 +336,7 @@ fn any_field_of_any_family(#[files("tests/fixtures/*/config.json")] path: PathBu
             let _ = architecture.layer::<Flex>(dims.num_layers - 1, &device);
             let _ = architecture.head::<Flex>(1, true, &device);
             let _ = (architecture.layer_rope(0).inverse_frequencies(2, 1), architecture.sliding_window(0));
+            let _ = (architecture.state(0), architecture.state(dims.num_layers - 1));
             let _ = (architecture.weight_map(), architecture.names(), architecture.recomputes_beyond());
         }
     }

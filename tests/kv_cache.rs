@@ -8,7 +8,20 @@ use crate::support::{fixture, load};
 /// One pass, several of different lengths, and token by token: the same logits within rounding.
 #[rstest]
 fn cached_equals_uncached(
-    #[values("llama", "llama_gqa_bf16", "mistral", "qwen2_sliding", "qwen3_sliding", "qwen2_yarn")] name: &str,
+    #[values(
+        "llama",
+        "llama_gqa_bf16",
+        "mistral",
+        "qwen2_sliding",
+        "qwen3_sliding",
+        "qwen2_yarn",
+        "qwen3_5",
+        "lfm2",
+        "mamba2",
+        "jamba",
+        "minimax"
+    )]
+    name: &str,
 ) {
     let mut model = load(&fixture(name));
     let tokens: Vec<u32> = (0..40).map(|i| i * 7 % 90).collect();
@@ -45,7 +58,9 @@ fn a_decode_pass_computes_one_position() {
 
 /// Prompts that are far longer than the window, at once and in parts.
 #[rstest]
-fn a_window_forgets_without_a_trace(#[values("mistral", "qwen2_sliding", "qwen3_sliding")] name: &str) {
+fn a_window_forgets_without_a_trace(
+    #[values("mistral", "qwen2_sliding", "qwen3_sliding", "gemma4_shared")] name: &str,
+) {
     let mut model = load(&fixture(name));
     let tokens: Vec<u32> = (0..700).map(|i| i * 13 % 90).collect();
     let whole = model.logits(&tokens, &[]).unwrap();

@@ -2,11 +2,13 @@
 
 use burn::tensor::DType;
 use leveret_models::Backend;
-use leveret_models::layers::{AttentionShape, KvCache};
+use leveret_models::layers::{AttentionShape, KvCache, StateShape};
 
+use super::embedding::Embedding;
 use super::marks::FEW;
 use super::pass::ropes;
 use super::{Engine, Request, Rows};
+use crate::cache::kept_window;
 use crate::plan::{ExpertSizes, UnitSize};
 use crate::record::stored_dtype;
 use crate::unit::{Unit, UnitKind, UnitTensor};
@@ -46,9 +48,15 @@ impl<B: Backend> Engine<B> {
         self.units().iter().map(|unit| UnitSize { experts: experts(unit), ..size(unit) }).collect()
     }
 
-    /// Keys and values of one layer.
+    /// Keys and values of one layer, or its state.
     fn kv_cache(&self, layer: usize, Request { batch, columns, .. }: Request) -> u64 {
-        let capacity = KvCache::<B>::capacity_for(columns, columns, self.decoder().sliding_window(layer));
+        if self.decoder().kv_layer(layer) != layer {
+            return 0;
+        }
+        if let Some(state) = self.decoder().state(layer) {
+            return cut(self.state(&state, batch));
+        }
+        let capacity = KvCache::<B>::capacity_for(columns, columns, kept_window(self.decoder(), layer));
         cut(self.kv_column(batch).saturating_mul(wide(capacity)))
     }
 
@@ -58,9 +66,26 @@ impl<B: Backend> Engine<B> {
         (wide(dims.kv_len) * wide(self.dtype().size())).saturating_mul(wide(batch))
     }
 
+    /// What a layer of this state keeps.
+    fn state(&self, state: &StateShape, batch: usize) -> u128 {
+        let product = |sizes: &[usize]| sizes.iter().map(|size| wide(*size)).fold(1, u128::saturating_mul);
+        let conv = product(&state.conv).saturating_mul(wide(self.dtype().size()));
+        let recurrent = product(&state.recurrent).saturating_mul(wide(size_of::<f32>()));
+        conv.saturating_add(recurrent).saturating_mul(wide(batch))
+    }
+
+    /// The largest state of a layer with what it is made in, and the numbers of each column that it is computed with.
+    fn largest_state(&self, batch: usize) -> (u128, u128) {
+        let states: Vec<_> = (0..self.dims().num_layers).filter_map(|layer| self.decoder().state(layer)).collect();
+        let largest = states.iter().map(|state| self.state(state, batch)).max().unwrap_or(0);
+        let once = states.iter().map(|state| wide(state.once)).max().unwrap_or(0);
+        let once = once.saturating_mul(4 * wide(batch));
+        (largest.saturating_add(once), states.iter().map(|state| wide(state.scratch)).max().unwrap_or(0))
+    }
+
     /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
     fn appending(&self, Request { batch, columns, .. }: Request, chunk: usize) -> u128 {
-        let windows = (0..self.dims().num_layers).filter_map(|layer| self.decoder().sliding_window(layer));
+        let windows = (0..self.dims().num_layers).filter_map(|layer| kept_window(self.decoder(), layer));
         let longest = windows.map(|window| columns.min(window.saturating_add(chunk))).max().unwrap_or(0);
         self.kv_column(batch).saturating_mul(wide(longest))
     }
@@ -93,7 +118,9 @@ impl<B: Backend> Engine<B> {
         let heads = (wide(dims.num_heads) + 2 * wide(dims.num_kv_heads)) * wide(dims.head_dim);
         let of_experts = (0..dims.num_layers).filter_map(|layer| self.decoder().experts(layer));
         let inner = of_experts.map(|experts| experts.intermediate_size).max().unwrap_or(0).max(dims.intermediate_size);
-        let widest = (5 * wide(inner)).max(4 * heads) + 6 * wide(dims.hidden_size);
+        let inputs = wide(self.decoder().layer_embedding().map_or(0, |it| it.width));
+        let (state, of_state) = self.largest_state(batch);
+        let widest = (5 * wide(inner)).max(4 * heads).max(4 * inputs).max(of_state) + 6 * wide(dims.hidden_size);
         let scratch = wide(self.attention().scratch_len(&AttentionShape::new(&dims, batch, chunk, columns)));
         let logits = wide(dims.vocab_size).saturating_mul(match rows {
             Rows::Last => 2 * wide(batch),
@@ -104,13 +131,18 @@ impl<B: Backend> Engine<B> {
         let positions = wide(batch) * wide(seq);
         let kept = positions.min(wide(FEW)) * wide(dims.num_layers + 1);
         let hidden = positions.saturating_add(kept).saturating_mul(wide(dims.hidden_size) * wide(self.dtype().size()));
+        let inputs = positions.saturating_mul(inputs * wide(self.dtype().size()));
         // Every chunk has the rotations of its positions, and the positions of all columns up to its own.
         let kinds = wide(ropes(self.decoder(), dims.num_layers).0.len());
         let rotations = positions.saturating_mul(4 * wide(dims.head_dim)).saturating_mul(kinds);
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
-        let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));
-        let beside = [hidden, rotations, places, appending, embedding, self.routed(positions), self.unpacking()];
+        let (appending, embedding) =
+            (self.appending(request, chunk), wide(self.embeddings().map(Embedding::kept_len).sum()));
+        let (routed, unpacking) = (self.routed(positions), self.unpacking());
+        // The state that a layer makes stands beside the one that it had.
+        let states = state.saturating_mul(2);
+        let beside = [hidden, inputs, rotations, places, appending, embedding, routed, unpacking, states];
         cut(beside
             .into_iter()
             .fold(numbers.saturating_mul(4), u128::saturating_add)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 use leveret_models::Backend;
-use leveret_models::layers::{Positions, Rope, RopeParameters, Routed, Step};
+use leveret_models::layers::{Mixture, Positions, Rope, RopeParameters, Routed, Step};
 
 use super::marks::Marks;
 use super::stage::{Loaded, Model, Running};
@@ -42,6 +42,8 @@ pub(super) struct Pass<B: Backend> {
     rows: Rows,
     /// Chunk by chunk, `[batch, columns, hidden_size]`; from the head on normed, and of what was asked for alone.
     pub(super) hidden: Vec<Tensor<B, 3>>,
+    /// Chunk by chunk, what layers read beside them, `[batch, columns, width]`.
+    layer_inputs: Vec<Option<Tensor<B, 3>>>,
     /// Device by device, rotations of each chunk, each time those of every kind.
     rope: Vec<Vec<Vec<Rope<B>>>>,
     /// Layer by layer, which kind.
@@ -78,12 +80,19 @@ impl<B: Backend> Engine<B> {
         let ids = padded(tokens, positions.columns());
         let embed = |chunk: &Chunk| self.embedding.gather::<B>(&ids, &chunk.columns, (device, self.parts.dtype));
         let hidden = chunks.iter().map(embed).collect::<Result<Vec<_>>>()?;
+        let inputs = |chunk: &Chunk| {
+            let embedding = self.layer_embedding.as_mut();
+            embedding.map(|it| it.gather::<B>(&ids, &chunk.columns, (device, self.parts.dtype))).transpose()
+        };
+        let layer_inputs = chunks.iter().map(inputs).collect::<Result<Vec<_>>>()?;
         let longest = positions.longest();
         let (kinds, rope_of) = ropes(decoder, dims.num_layers);
         let rope = |device: &B::Device| {
-            let of_chunk = |chunk: &Chunk| {
-                kinds.iter().map(|rope| Rope::new(rope, dims.head_dim, &chunk.queries, longest, device)).collect()
+            let table = |rope: &RopeParameters, chunk: &Chunk| match rope.follows_prompts() {
+                true => Rope::by_row(rope, dims.head_dim, &chunk.queries, cache.prompts(), device),
+                false => Rope::new(rope, dims.head_dim, &chunk.queries, longest, device),
             };
+            let of_chunk = |chunk: &Chunk| kinds.iter().map(|rope| table(rope, chunk)).collect();
             chunks.iter().map(of_chunk).collect()
         };
         let count = match rows {
@@ -97,6 +106,7 @@ impl<B: Backend> Engine<B> {
             rows,
             marks: Marks::new(),
             hidden,
+            layer_inputs,
             logits: Logits::new(count, dims.vocab_size),
         };
         pass.marks.put(&pass.hidden);
@@ -117,10 +127,13 @@ impl<B: Backend> Engine<B> {
             let begun = Instant::now();
             let span = tracing::trace_span!("compute", unit = index, stage = at).entered();
             let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
-            let routed = pass.run(unit, running, at, cache, self.parts.attention.as_ref())?;
+            let routed =
+                pass.run(unit, running, at, (cache, decoder.kv_layer(index)), self.parts.attention.as_ref())?;
             let beside = stats.wait_seconds() + stats.convert_seconds;
-            pass.mix(index, routed, &mut self.stages[at], &model, stats)?;
+            let mixtures = self.stages[at].mix(index, routed, &model, stats)?;
             let beside = stats.wait_seconds() + stats.convert_seconds - beside;
+            let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
+            pass.finish(running, mixtures);
             if self.parts.profile {
                 self.stages[at].synchronise()?;
             }
@@ -140,7 +153,7 @@ impl<B: Backend> Engine<B> {
 impl<B: Backend> Pass<B> {
     /// Brings the hidden states to another device, by way of the host.
     fn move_to(&mut self, device: &B::Device) {
-        for x in &mut self.hidden {
+        for x in self.hidden.iter_mut().chain(self.layer_inputs.iter_mut().flatten()) {
             let dtype = x.dtype();
             *x = Tensor::from_data(x.to_data(), (device, dtype));
         }
@@ -152,21 +165,22 @@ impl<B: Backend> Pass<B> {
         unit: &Unit,
         running: &Running<B>,
         at: usize,
-        cache: &mut Cache<B>,
+        (cache, kv_layer): (&mut Cache<B>, usize),
         attention: &dyn leveret_models::layers::Attention<B>,
     ) -> Result<Vec<Option<Routed<B>>>> {
         match (&running.module, &unit.kind) {
             (Loaded::Layer(layer), UnitKind::Layer(index)) => {
-                let parts = self.hidden.drain(..).zip(self.chunks.iter().zip(&self.rope[at]));
-                let forward = |(x, (chunk, ropes)): (_, (&Chunk, &Vec<_>))| {
+                let beside = self.chunks.iter().zip(&self.rope[at]).zip(&mut self.layer_inputs);
+                let parts = self.hidden.drain(..).zip(beside);
+                let forward = |(x, ((chunk, ropes), layer_inputs)): (_, ((&Chunk, &Vec<_>), _))| {
                     let (queries, keys) = (&chunk.queries, &chunk.keys);
-                    let (cache, rope) = (&mut cache.layers[*index], &ropes[self.rope_of[*index]]);
-                    let mut step = Step { rope, cache, queries, keys, attention, routed: None };
+                    let (cache, rope) = (&mut cache.layers[kv_layer], &ropes[self.rope_of[*index]]);
+                    let mut step = Step { rope, cache, queries, keys, attention, layer_inputs, routed: None };
                     (layer.forward(x, &mut step), step.routed)
                 };
                 let (hidden, routed) = parts.map(forward).unzip();
                 self.hidden = hidden;
-                cache.check(*index)?;
+                cache.check(kv_layer)?;
                 return Ok(routed);
             }
             (Loaded::Head(head), UnitKind::Head(columns)) => {
@@ -192,6 +206,19 @@ impl<B: Backend> Pass<B> {
             _ => unreachable!("a unit is loaded as what it is"),
         }
         Ok(Vec::new())
+    }
+}
+
+impl<B: Backend> Pass<B> {
+    /// Ends a layer with what experts have made, chunk by chunk.
+    fn finish(&mut self, running: &Running<B>, mixtures: Vec<Option<Mixture<B>>>) {
+        let Loaded::Layer(layer) = &running.module else { return };
+        for ((x, inputs), mixture) in self.hidden.iter_mut().zip(&self.layer_inputs).zip(mixtures) {
+            if let Some(mixture) = mixture {
+                *x = layer.finish(x.clone(), mixture.like(x), inputs.as_ref());
+            }
+        }
+        self.marks.put(&self.hidden);
     }
 }
 

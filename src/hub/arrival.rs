@@ -8,8 +8,8 @@ use super::cache::{RepoCache, missing};
 use super::client::{Client, encode};
 use super::listing::RemoteFile;
 use super::{Hub, PullEvent, RepoId};
+use crate::disk;
 use crate::error::{AtPath, Error, Result};
-use crate::io;
 
 /// Files that threads bring from the hub, once somebody waits for them; dropped, it ends them.
 ///
@@ -143,7 +143,7 @@ impl Arrival {
             bytes = bytes.saturating_add(blob.bytes);
             there += blob.there();
         }
-        io::check_space(&hub.cache_dir, bytes - there)?;
+        disk::check_room(&hub.cache_dir, bytes - there)?;
         // From now on the cache says what is missing of this commit; another that is whole stays the revision's until
         // this one is.
         if cache.commit().is_none() {

@@ -13,6 +13,8 @@ pub(crate) struct Units {
     /// The embedding, of which rows are gathered.
     pub(crate) embedding: TensorEntry,
     pub(crate) embedding_dtype: DType,
+    /// The embedding that layers read of beside hidden states, with its dtype.
+    pub(crate) layer_embedding: Option<(TensorEntry, DType)>,
     /// The layers, then the parts of the head, in the order of a pass.
     pub(crate) units: Vec<Unit>,
     /// Layer by layer, the experts that its tokens choose among; none where a layer has no such.
@@ -29,6 +31,9 @@ impl Units {
         let shape = outline.embedding.to_vec();
         let embedding = Parameter::new(places.embedding.clone(), shape);
         let (embedding, embedding_dtype) = finder.floats(&places.embedding, &embedding)?;
+        let layer_embedding =
+            places.layer_embedding(outline).map(|parameter| finder.floats(&parameter.name, &parameter));
+        let layer_embedding = layer_embedding.transpose()?;
         let mut units = Vec::new();
         for index in 0..outline.layers.len() {
             let mut found = Vec::new();
@@ -50,7 +55,7 @@ impl Units {
         }
         units.extend(head(outline.embedding[0], &norm, &rows, &units));
         refuse_extra_tensors(checkpoint, outline, &places, &finder)?;
-        Ok(Self { embedding, embedding_dtype, units, experts })
+        Ok(Self { embedding, embedding_dtype, layer_embedding, units, experts })
     }
 }
 
@@ -96,8 +101,8 @@ fn refuse_extra_tensors(
     // Tables that old checkpoints saved though they follow from the config.
     let ignored = |name: &str| outline.names.ignored.iter().any(|end| name.ends_with(end));
     let unused = |name: &str| places.layer_of(outline, name).is_some_and(|layer| outline.is_unused(layer));
-    let named =
-        |name: &str| places.rest(name).is_some_and(|rest| outline.names.unused.iter().any(|it| rest.starts_with(it)));
+    let begins = |name: &str| outline.names.unused.iter().any(|it| name.starts_with(it));
+    let named = |name: &str| begins(name) || places.rest(name).is_some_and(begins);
     let ignored = |name: &str| ignored(name) || unused(name) || named(name);
     let extra = |name: &&str| places.owns(name, outline) && !ignored(name) && !finder.has_used(name);
     match checkpoint.names().filter(extra).min().and_then(|name| Some((name, checkpoint.get(name)?))) {

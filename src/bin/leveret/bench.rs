@@ -23,16 +23,16 @@ pub struct Bench {
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt [default: 512, or as many as the model has positions for].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     prompt_tokens: Option<usize>,
     /// Tokens to generate in each run.
-    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().max_tokens, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().max_tokens, value_parser = at_least_one, allow_negative_numbers = true)]
     max_tokens: usize,
     /// Runs to measure, after one that warms up.
-    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one, allow_negative_numbers = true)]
     runs: usize,
     /// Sequences to generate at once, all with the same prompt.
-    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().batch, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().batch, value_parser = at_least_one, allow_negative_numbers = true)]
     batch: usize,
     /// What to put side by side instead of --device, such as cpu,cuda; with semicolons where one of them is several
     /// devices: cuda:0;cuda:0,cuda:1.

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -21,7 +21,7 @@ pub struct Doctor {
 impl Doctor {
     pub fn run(self) -> Result<()> {
         let dir = Hub::from_env().offline(true).dir(&self.dir)?;
-        std::fs::read_dir(&dir).with_context(|| dir.display().to_string())?;
+        std::fs::read_dir(&dir).map_err(|error| leveret::Error::Io { path: dir.clone(), error })?;
         let findings = leveret::doctor(&dir);
         let mut out = std::io::stdout();
         if self.json {

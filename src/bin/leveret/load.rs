@@ -77,6 +77,10 @@ impl How {
             let warning = "warning: this model was made in bfloat16; in float16 large values overflow";
             let _ = writeln!(std::io::stderr(), "{warning}");
         }
+        if self.vram != Budget::Free && !model.has_device_memory() {
+            let warning = "warning: --vram says nothing to a device without memory of its own; --ram is its budget";
+            let _ = writeln!(std::io::stderr(), "{warning}");
+        }
         Ok(model)
     }
 }

@@ -54,7 +54,10 @@ impl Task for Pack {
             (_, false) => Format::Int4,
             (bits, true) => {
                 let text = format!("there is no format of floats of {bits} bits; use --bits 8 --float or --bits 4");
-                crate::Cli::command().error(ErrorKind::ArgumentConflict, text).exit()
+                let mut command = crate::Cli::command();
+                command.build();
+                let pack = command.find_subcommand_mut("pack").expect("it is running");
+                pack.error(ErrorKind::ArgumentConflict, text).exit()
             }
         };
         let model = self.hub.dir(&self.model)?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::device::Task;
 use crate::load::How;
 use crate::memory_bar::MemoryBar;
-use crate::units::{at_least_one, gb_per_second, mib, pace, seconds};
+use crate::units::{at_least_one, gb_per_second, mib, pace, seconds, whole};
 
 /// Measures this machine for a few seconds; says where each part of a model would live, how long a token would take,
 /// and what limits it.
@@ -22,13 +22,13 @@ pub struct Plan {
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt to plan for [default: 512, or half of what the model has positions for].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     prompt_tokens: Option<usize>,
     /// Tokens to plan to generate [default: 512, or half of what the model has positions for].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
     /// Sequences to plan for.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, allow_negative_numbers = true)]
     batch: usize,
     /// Prints one JSON object.
     #[arg(long)]

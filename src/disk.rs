@@ -1,15 +1,29 @@
+//! Room on disks.
+
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Room that is left on the disk.
+/// Room that is left on a disk.
 const MARGIN: u64 = 64 << 20;
 
-/// An error if the disk of `dir`, which need not be there yet, has no room for `bytes` more.
-pub(crate) fn check_space(dir: &Path, bytes: u64) -> Result<()> {
-    match free(existing(dir)) {
-        Some(free) => enough(dir, bytes, free),
-        None => Ok(()),
+/// An error if the disk under `dir`, which need not be there yet, has no room for `bytes` and a margin; where the system
+/// does not tell, none.
+pub(crate) fn check_room(dir: &Path, bytes: u64) -> Result<()> {
+    free(existing(dir)).map_or(Ok(()), |free| enough(dir, bytes, free))
+}
+
+/// Bytes that may be written to the disk under `dir`, where the system tells.
+pub(crate) fn free(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let disk = rustix::fs::statvfs(dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        None
     }
 }
 
@@ -29,20 +43,6 @@ fn enough(dir: &Path, bytes: u64, free: u64) -> Result<()> {
     }
 }
 
-/// Bytes that may be written to the disk under `dir`, where the system tells.
-fn free(dir: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let disk = rustix::fs::statvfs(dir).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = dir;
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +53,7 @@ mod tests {
         assert!(error.contains("40.1 GiB are needed") && error.contains("10.0 GiB are free"), "{error}");
         enough(Path::new("out"), 1 << 30, 2 << 30).unwrap();
         enough(Path::new("out"), 0, 0).unwrap();
-        assert!(matches!(check_space(&Path::new("out").join("a"), u64::MAX / 2), Err(Error::DiskFull { .. })));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(check_room(&dir.path().join("a/b"), u64::MAX / 2), Err(Error::DiskFull { .. })));
     }
 }
