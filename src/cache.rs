@@ -7,7 +7,7 @@ use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
 /// Keys and values of a batch of sequences, addressed by layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cache<B: Backend> {
     pub(crate) layers: Vec<KvCache<B>>,
     /// Positions of all columns, padding included.
@@ -16,7 +16,7 @@ pub struct Cache<B: Backend> {
     lengths: Vec<usize>,
     /// Columns that room is made for.
     reserve: usize,
-    /// The tokens of each sequence, where they may have to be computed anew.
+    /// The tokens of each sequence.
     tokens: Vec<Vec<u32>>,
 }
 
@@ -28,23 +28,64 @@ impl<B: Backend> Cache<B> {
         Self { layers, columns: Positions::new(batch, Vec::new()), lengths, reserve, tokens }
     }
 
-    /// Remembers the tokens of a pass that begins; gives all of every sequence, and becomes empty, where the pass takes
-    /// the longest of them over the length `beyond`.
+    /// Some sequences of several caches in one, with room for `reserve` columns.
+    ///
+    /// Layers are taken from the caches one by one, so that no more than one is there twice.
+    pub(crate) fn joined(mut parts: Vec<(Self, Vec<usize>)>, reserve: usize) -> Self {
+        let rows = || parts.iter().flat_map(|(cache, rows)| rows.iter().map(move |row| (cache, *row)));
+        let lengths: Vec<_> = rows().map(|(cache, row)| cache.lengths[row]).collect();
+        let tokens = rows().map(|(cache, row)| cache.tokens[row].clone()).collect();
+        let total = lengths.iter().copied().max().unwrap_or(0);
+        let row = |length: &usize| std::iter::repeat_n(PAD, total - length).chain(0..*length as i32);
+        let columns = Positions::new(lengths.len(), lengths.iter().flat_map(row).collect());
+        let mut layers: Vec<_> = parts.iter_mut().map(|(cache, _)| std::mem::take(&mut cache.layers).into_iter()).collect();
+        let mut joined = Vec::new();
+        loop {
+            let layer: Vec<_> = layers.iter_mut().filter_map(Iterator::next).collect();
+            if layer.is_empty() {
+                break;
+            }
+            let parts: Vec<_> = layer.iter().zip(&parts).map(|(layer, (_, rows))| (layer, rows.as_slice())).collect();
+            joined.push(KvCache::joined(&parts, total, reserve));
+        }
+        Self { layers: joined, columns, lengths, reserve, tokens }
+    }
+
+    /// Goes back to the first `columns` columns, or to none where a layer has forgotten what they need; gives how many
+    /// are left.
+    pub(crate) fn truncate(&mut self, columns: usize) -> usize {
+        let possible = self.layers.iter().all(|layer| layer.can_truncate(columns));
+        let columns = if possible { columns } else { 0 };
+        self.layers.iter_mut().for_each(|layer| layer.truncate(columns));
+        self.columns = self.columns.narrow(0..columns);
+        for (row, (length, tokens)) in self.lengths.iter_mut().zip(&mut self.tokens).enumerate() {
+            *length = self.columns.row(row).iter().filter(|position| **position != PAD).count();
+            tokens.truncate(*length);
+        }
+        columns
+    }
+
+    /// All tokens of every sequence, and an empty cache, where a pass over `new` takes the longest over the length
+    /// `beyond`.
     pub(crate) fn restart(
         &mut self,
-        tokens: &[Vec<u32>],
+        new: &[Vec<u32>],
         beyond: usize,
         decoder: &dyn Decoder<B>,
     ) -> Option<Vec<Vec<u32>>> {
-        self.tokens.iter_mut().zip(tokens).for_each(|(all, new)| all.extend(new));
+        let whole: Vec<_> = self.tokens.iter().zip(new).map(|(all, new)| [all.as_slice(), new].concat()).collect();
         let before = self.lengths.iter().copied().max().unwrap_or(0);
-        let after = self.tokens.iter().map(Vec::len).max().unwrap_or(0);
+        let after = whole.iter().map(Vec::len).max().unwrap_or(0);
         if before == 0 || before > beyond || after <= beyond {
             return None;
         }
-        let whole = std::mem::take(&mut self.tokens);
-        *self = Self { tokens: whole.clone(), ..Self::new(decoder, whole.len(), self.reserve) };
+        *self = Self::new(decoder, whole.len(), self.reserve);
         Some(whole)
+    }
+
+    /// The tokens of a sequence.
+    pub(crate) fn tokens(&self, row: usize) -> &[u32] {
+        &self.tokens[row]
     }
 
     /// Columns that room is made for.
@@ -66,9 +107,10 @@ impl<B: Backend> Cache<B> {
         Positions::new(counts.len(), self.lengths.iter().zip(counts).flat_map(row).collect())
     }
 
-    /// Takes note of the columns of a pass that begins.
-    pub(crate) fn begin(&mut self, positions: &Positions) {
+    /// Takes note of the columns and tokens of a pass that begins.
+    pub(crate) fn begin(&mut self, positions: &Positions, tokens: &[Vec<u32>]) {
         self.columns = self.columns.extended(positions);
+        self.tokens.iter_mut().zip(tokens).for_each(|(all, new)| all.extend(new));
         for (row, length) in self.lengths.iter_mut().enumerate() {
             *length += positions.row(row).iter().filter(|position| **position != PAD).count();
         }

@@ -82,6 +82,8 @@ pub enum Error {
     #[error("unknown {what} `{found}`; expected {expected}")]
     Name { what: &'static str, found: String, expected: String },
 
+    #[error("cancelled")]
+    Cancelled,
     #[error("the prompt is empty; give at least one token")]
     EmptyPrompt,
     #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]

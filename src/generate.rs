@@ -109,7 +109,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         };
         let sequences = prompts.iter().map(sequence).collect::<Result<_>>()?;
         let (batch, columns) = (prompts.len(), prompt + max_tokens);
-        let cache = engine.begin(Request { batch, seq: prompt, columns, rows: Rows::Last })?;
+        let cache = engine.begin(Request::new(batch, prompt, columns, Rows::Last))?;
         Ok(Self {
             engine,
             cache,

@@ -214,7 +214,7 @@ impl<B: Backend> Model<B> {
     /// How the model would run `batch` sequences of `prompt` tokens and `max_tokens` more.
     pub fn plan(&self, batch: usize, prompt: usize, max_tokens: usize) -> Result<Plan> {
         let columns = prompt.saturating_add(max_tokens);
-        self.engine.plan_for(Request { batch, seq: prompt, columns, rows: Rows::Last })
+        self.engine.plan_for(Request::new(batch, prompt, columns, Rows::Last))
     }
 
     /// Measures what this machine can do with this model, in a few seconds: reading, uploading and computing.
@@ -317,7 +317,7 @@ impl<B: Backend> Model<B> {
     pub fn logits(&mut self, tokens: &[u32], passes: &[usize]) -> Result<Vec<Vec<f32>>> {
         let left = tokens.len().saturating_sub(passes.iter().sum());
         let longest = passes.iter().copied().chain([left]).max().unwrap_or(0).min(tokens.len());
-        let request = Request { batch: 1, seq: longest, columns: tokens.len(), rows: Rows::All };
+        let request = Request::new(1, longest, tokens.len(), Rows::All);
         let mut cache = self.engine.begin(request)?;
         let mut rest = tokens;
         let mut logits = Vec::new();
@@ -341,7 +341,7 @@ impl<B: Backend> Model<B> {
     pub(crate) fn forced_logits(&mut self, prompts: Vec<Vec<u32>>, replies: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let steps = replies.first().map_or(0, Vec::len);
-        let request = Request { batch: prompts.len(), seq: longest, columns: longest + steps, rows: Rows::Last };
+        let request = Request::new(prompts.len(), longest, longest + steps, Rows::Last);
         let mut cache = self.engine.begin(request)?;
         let mut logits = vec![Vec::new(); prompts.len()];
         let mut input = prompts;

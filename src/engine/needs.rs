@@ -86,7 +86,7 @@ impl<B: Backend> Engine<B> {
 
     /// Memory beside weights and KV cache while a layer computes `chunk` columns at a time.
     pub(super) fn activations(&self, request: Request, chunk: usize) -> u64 {
-        let Request { batch, seq, columns, rows } = request;
+        let Request { batch, seq, columns, rows, .. } = request;
         let dims = self.dims();
         // The widest moments of a layer, in f32: the MLP's tensors with what kernels make of them, or queries, keys and
         // values; beside them hidden states, normed, widened and summed.
@@ -110,7 +110,13 @@ impl<B: Backend> Engine<B> {
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
         let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));
-        let beside = [hidden, rotations, places, appending, embedding, self.routed(positions), self.unpacking()];
+        let (routed, unpacking) = (self.routed(positions), self.unpacking());
+        // A layer's columns, padded and put together, and the buffers that they go to.
+        let joining = match request.joins {
+            true => self.kv_column(batch).saturating_mul(3 * wide(columns)),
+            false => 0,
+        };
+        let beside = [hidden, rotations, places, appending, embedding, routed, unpacking, joining];
         cut(beside
             .into_iter()
             .fold(numbers.saturating_mul(4), u128::saturating_add)
