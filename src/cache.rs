@@ -1,5 +1,6 @@
 //! The KV cache of a batch: one part for each layer, and whose token stands in which column.
 
+use burn::prelude::Tensor;
 use leveret_models::Backend;
 use leveret_models::layers::{KvCache, PAD, Positions};
 
@@ -38,7 +39,8 @@ impl<B: Backend> Cache<B> {
         let total = lengths.iter().copied().max().unwrap_or(0);
         let row = |length: &usize| std::iter::repeat_n(PAD, total - length).chain(0..*length as i32);
         let columns = Positions::new(lengths.len(), lengths.iter().flat_map(row).collect());
-        let mut layers: Vec<_> = parts.iter_mut().map(|(cache, _)| std::mem::take(&mut cache.layers).into_iter()).collect();
+        let mut layers: Vec<_> =
+            parts.iter_mut().map(|(cache, _)| std::mem::take(&mut cache.layers).into_iter()).collect();
         let mut joined = Vec::new();
         loop {
             let layer: Vec<_> = layers.iter_mut().filter_map(Iterator::next).collect();
@@ -49,6 +51,22 @@ impl<B: Backend> Cache<B> {
             joined.push(KvCache::joined(&parts, total, reserve));
         }
         Self { layers: joined, columns, lengths, reserve, tokens }
+    }
+
+    /// Takes the columns of one sequence that went through every layer before, layer by layer those of each buffer.
+    pub(crate) fn fill(&mut self, layers: Vec<Vec<Tensor<B, 4>>>, tokens: Vec<u32>) {
+        let total = tokens.len();
+        let empty = std::mem::take(&mut self.layers).into_iter();
+        self.layers = empty.zip(layers).map(|(layer, columns)| layer.with_columns(columns, total)).collect();
+        self.columns = Positions::new(1, (0..total as i32).collect());
+        (self.lengths, self.tokens) = (vec![total], vec![tokens]);
+    }
+
+    /// Whether these sequences are all that it holds, in order and without columns that none of them has, and it has
+    /// just as much room.
+    pub(crate) fn holds(&self, rows: &[usize], reserve: usize) -> bool {
+        let longest = self.lengths.iter().copied().max().unwrap_or(0);
+        rows.iter().copied().eq(0..self.lengths.len()) && longest == self.columns.columns() && reserve == self.reserve
     }
 
     /// Goes back to the first `columns` columns, or to none where a layer has forgotten what they need; gives how many

@@ -128,6 +128,8 @@ pub enum Error {
     Template { path: PathBuf, reason: String },
     #[error("{}: there is no chat template here; give the prompt as plain text", path.display())]
     NoTemplate { path: PathBuf },
+    #[error("the form of the reply cannot be kept: {reason}; check the schema")]
+    Constraint { reason: String },
     #[error("sampling option {option} is {found}, expected {expected}")]
     Sampling { option: &'static str, found: String, expected: &'static str },
 }

@@ -33,7 +33,7 @@ use crate::error::{Error, Least, Result};
 use crate::plan::Plan;
 use crate::stats::PassStats;
 use crate::stream::{Readers, Transfer};
-use crate::unit::{Unit, Units};
+use crate::unit::{Unit, UnitKind, Units};
 
 /// What an engine is made of, beside its devices.
 pub(crate) struct Parts<B: Backend> {
@@ -200,9 +200,38 @@ impl<B: Backend> Engine<B> {
         self.entered(|engine| engine.adopt(plan))
     }
 
+    /// The device that computes a layer by the present plan.
+    pub(crate) fn device_of(&self, layer: usize) -> B::Device {
+        let unit = self.units.iter().position(|unit| matches!(unit.kind, UnitKind::Layer(index) if index == layer));
+        let stage = self.plan.as_ref().zip(unit).map_or(0, |(plan, unit)| plan.device_of(unit));
+        self.stages[stage].device.clone()
+    }
+
+    /// What tells this model from others, as far as its keys and values go.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("{:?}, {:?}, {} bytes", self.dims(), self.dtype(), self.checkpoint().bytes())
+    }
+
+    /// Refuses tokens that the model does not have.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.dims().vocab_size;
+        match tokens.iter().find(|id| **id as usize >= vocab_size) {
+            Some(&id) => Err(Error::TokenId { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// The length up to which a sequence is computed the same whatever others stand beside it, if there is an end to
+    /// that.
+    pub(crate) fn fixed_up_to(&self) -> Option<usize> {
+        let decoder = self.decoder();
+        let of_layers = (0..self.dims().num_layers).filter_map(|layer| decoder.rope(layer).fixed_up_to());
+        of_layers.chain(decoder.recomputes_beyond()).min()
+    }
+
     /// What stops a pass of this engine between two units.
-    pub(crate) fn cancellation(&self) -> &Cancellation {
-        &self.cancellation
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
     }
 
     /// Follows a plan from now on: lets go of what it has no room for.
@@ -261,7 +290,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Runs what computes on the devices, whichever thread it is.
-    fn entered<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn entered<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
         let upload = self.stages[0].upload.clone();
         let (mut run, mut result) = (Some(run), None);
         upload.enter(&mut || result = run.take().map(|run| run(self)));

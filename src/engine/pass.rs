@@ -74,9 +74,8 @@ impl<B: Backend> Engine<B> {
         let mut at = plan.device_of(0);
         let device = &self.stages[at].device;
         let ids: Vec<_> = groups.iter().map(Group::padded).collect();
-        let embed = |chunk: &Chunk| {
-            self.embedding.gather::<B>(&ids[chunk.group], &chunk.columns, (device, self.parts.dtype))
-        };
+        let embed =
+            |chunk: &Chunk| self.embedding.gather::<B>(&ids[chunk.group], &chunk.columns, (device, self.parts.dtype));
         let hidden = chunks.iter().map(embed).collect::<Result<Vec<_>>>()?;
         let longest: Vec<_> = groups.iter().map(|group| group.positions.longest()).collect();
         let (kinds, rope_of) = ropes(decoder, dims.num_layers);
