@@ -16,6 +16,8 @@ mod packed;
 mod parity;
 mod profile;
 mod readme;
+mod server;
 mod session;
 mod streaming;
 mod support;
+mod talk;
