@@ -260,7 +260,10 @@ mod tests {
     fn a_mask_leaves_nothing_else_and_a_sampler_goes_on_where_it_was() {
         let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
         let mut sampler = Sampler::new(sampling, 3, &[]);
-        let mask = |logits: &mut [f32]| Ok(logits[..4].fill(f32::NEG_INFINITY));
+        let mask = |logits: &mut [f32]| {
+            logits[..4].fill(f32::NEG_INFINITY);
+            Ok(())
+        };
         assert!((0..50).all(|_| sampler.sample(&LOGITS, mask).unwrap() == 4));
         let mut other = Sampler::new(sampling, 3, &[]);
         other.resume(sampler.drawn(), &[4; 50]);

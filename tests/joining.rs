@@ -110,7 +110,8 @@ impl Constraint for Chain {
     fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
         let only = CHAIN[self.0 % CHAIN.len()];
         let others = logits.iter_mut().enumerate().filter(|(id, _)| *id as u32 != only);
-        Ok(others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY))
+        others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        Ok(())
     }
 
     fn push(&mut self, _: u32) -> Result<Vec<u32>> {
@@ -134,7 +135,7 @@ fn forced_tokens_come_without_a_pass(#[values("llama", "mistral")] name: &str) {
     }
     let of = |id| tokens.iter().filter(move |token| token.sequence == id);
     assert_eq!(of(0).map(|token| token.id).collect::<Vec<_>>(), [&CHAIN[..], &CHAIN[..], &CHAIN[..2]].concat());
-    assert_eq!(of(0).last().unwrap().finish_reason, Some(FinishReason::Length));
+    assert_eq!(of(0).next_back().unwrap().finish_reason, Some(FinishReason::Length));
     assert_eq!(of(1).map(|token| token.id).collect::<Vec<_>>(), want[..3]);
     while !batch.is_empty() {
         tokens.extend(batch.step().unwrap().0);
