@@ -17,11 +17,11 @@ impl Backend for Cuda {
     /// Fewer would not keep all tensor cores of a large device busy.
     const CHUNK: usize = 2048;
 
-    /// A library's workspace, and what split attention leaves behind.
-    const KERNEL_SCRATCH: usize = cublas::WORKSPACE + (8 << 20);
+    /// A library's workspace, a panel of a packed weight, and what split attention leaves behind.
+    const KERNEL_SCRATCH: usize = cublas::WORKSPACE + cube::PANEL + (8 << 20);
 
     fn linears<const N: usize>(input: Input<'_, Self>, layers: [&Linear<Self>; N]) -> [Tensor<Self, 3>; N] {
-        if !is_long(&input.x)
+        if !is_long(&input.x, &layers)
             && let Some(y) = cube::linear(hidden(&input), layers.map(layer).into(), End::Each)
         {
             let mut results = y.into_iter().map(outer);
@@ -45,7 +45,7 @@ impl Backend for Cuda {
         gate: &Linear<Self>,
         up: &Linear<Self>,
     ) -> Tensor<Self, 3> {
-        if !is_long(&input.x) {
+        if !is_long(&input.x, &[gate, up]) {
             let y = cube::linear(hidden(&input), vec![layer(gate), layer(up)], End::Gated(activation));
             if let Some(y) = only(y) {
                 return y;
@@ -151,9 +151,13 @@ impl Backend for Cuda {
 /// Rows of input from which on a library's product repays the waiting.
 const LONG: usize = 65;
 
-fn is_long(x: &Tensor<Cuda, 3>) -> bool {
+/// As many for packed weights, which have to be unpacked for it.
+const LONG_PACKED: usize = 129;
+
+fn is_long(x: &Tensor<Cuda, 3>, layers: &[&Linear<Cuda>]) -> bool {
     let [batch, seq, _] = x.dims();
-    batch * seq >= LONG
+    let packed = layers.iter().any(|linear| matches!(linear.weight(), Weight::Packed(_)));
+    batch * seq >= if packed { LONG_PACKED } else { LONG }
 }
 
 /// Some linear layers by a library; `None` where rows are few, or it does not serve them.
@@ -162,13 +166,13 @@ fn long(
     layers: &[&Linear<Cuda>],
     residual: Option<&Tensor<Cuda, 3>>,
 ) -> Option<Vec<Tensor<Cuda, 3>>> {
-    let weights = layers.iter().map(|linear| match linear.weight() {
-        Weight::Dense(weight) => Some((inner(&weight.val()), linear.bias().as_ref().map(inner))),
-        Weight::Packed(_) | Weight::Transposed(_) => None,
-    });
-    let weights: Vec<_> = weights.collect::<Option<_>>().filter(|_| is_long(x))?;
+    let transposed = layers.iter().any(|linear| matches!(linear.weight(), Weight::Transposed(_)));
+    if transposed || !is_long(x, layers) {
+        return None;
+    }
     let whole = |x: &Tensor<Cuda, 3>| cube::in_one_piece(inner(x));
-    let results = cublas::matmul(&whole(x), &weights, residual.map(whole).as_ref())?;
+    let layers: Vec<_> = layers.iter().map(|linear| layer(linear)).collect();
+    let results = cublas::matmul(&whole(x), &layers, residual.map(whole).as_ref())?;
     Some(results.into_iter().map(outer).collect())
 }
 

@@ -13,6 +13,7 @@ const AHEAD: usize = 3 << 10;
 
 /// Adds the products of the runs that begin rows of 4-bit codes to the sums; gives how many blocks those are.
 ///
+/// Of `x` the upper digits alone are multiplied: they are 8 bits, whose rounding is a tenth of what 4-bit weights lack.
 /// Nibbles are multiplied as they are; what their zero points are too much is the sum of `x`, group by group.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
@@ -37,7 +38,7 @@ pub(super) fn multiply_int4<const ROWS: usize, const OUTPUTS: usize>(
             let mut steps = [scales; ROWS];
             for ((step, x), sum) in steps.iter_mut().zip(&x).zip(sums.iter_mut()) {
                 let [x_scales, x_sums] = of_run(x, run);
-                *step = _mm512_mul_ps(scales, x_scales);
+                *step = _mm512_mul_ps(_mm512_mul_ps(scales, x_scales), _mm512_set1_ps(256.0));
                 *sum = _mm512_fnmadd_ps(zeros, x_sums, *sum);
             }
             for (i, codes) in codes.iter().enumerate() {
@@ -46,7 +47,7 @@ pub(super) fn multiply_int4<const ROWS: usize, const OUTPUTS: usize>(
                 let first = _mm512_and_si512(codes, nibble);
                 let last = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble);
                 for ((step, x), sum) in steps.iter().zip(&x).zip(sums.iter_mut()) {
-                    let products = multiply([first, last], &x[run * RUN + i], _mm512_setzero_si512());
+                    let products = multiply_upper([first, last], &x[run * RUN + i]);
                     *sum = _mm512_fmadd_ps(products, of_groups(*step, i), *sum);
                 }
             }
@@ -107,6 +108,17 @@ pub(super) fn multiply(codes: [__m512i; 2], x: &Quantised, start: __m512i) -> __
     let high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], a), codes[1], b);
     let low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, codes[0], c), codes[1], d);
     _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low))
+}
+
+/// As [`multiply`] of the upper digits alone, a 256th.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn multiply_upper(codes: [__m512i; 2], x: &Quantised) -> __m512 {
+    let at = x.numbers.as_ptr().cast::<__m512i>();
+    // SAFETY: the upper digits of 128 numbers fill two registers.
+    let (a, b) = unsafe { (_mm512_load_si512(at), _mm512_load_si512(at.add(1))) };
+    let sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], a), codes[1], b);
+    _mm512_cvtepi32_ps(sum)
 }
 
 /// Of the scales of a run's groups those of block `i`, in the four lanes of each group.

@@ -34,7 +34,7 @@ pub(super) struct Quantised {
     pub(super) scales: [f32; 16],
     /// The scales of the groups of this block and the three after it.
     pub(super) run_scales: [f32; 16],
-    /// The sums of the numbers of those groups, times their scales.
+    /// The sums of the numbers of those groups without their lower digits, times their scales.
     pub(super) run_sums: [f32; 16],
 }
 
@@ -114,7 +114,7 @@ impl Quantised {
         }
         let mut sums = [0.0; 4];
         for (i, numbers) in quantised.numbers.as_chunks::<GROUP>().0.iter().enumerate() {
-            let sum: i32 = numbers.iter().map(|number| i32::from(*number)).sum();
+            let sum: i32 = numbers.iter().map(|number| i32::from(*number) - i32::from(*number as i8)).sum();
             sums[i] = sum as f32 * quantised.scales[4 * i];
         }
         simd.arrange(&mut quantised);

@@ -4,7 +4,6 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::attention::Input;
 use super::tensor::{array, unwritten};
 
 /// Runs of keys that one query is attended from in as many cubes, so that few queries keep a device busy.
@@ -17,19 +16,15 @@ pub struct Splits {
     pub len: usize,
 }
 
-/// Cubes that keep a device busy.
-const BUSY: usize = 512;
-
 /// Runs at most: what they leave behind has to be put together by one unit.
 const MOST: usize = 32;
 
 impl Splits {
-    /// For `cubes` that would go through all keys, `block` at a time.
-    pub fn new<R: CubeRuntime>(input: &Input<R>, cubes: usize, block: usize) -> Self {
-        let blocks = input.keys.div_ceil(block);
-        let wanted = blocks.min(BUSY / cubes.max(1)).clamp(1, MOST);
-        let len = blocks.div_ceil(wanted) * block;
-        Self { count: input.keys.div_ceil(len), len }
+    /// As near to `wanted` as `keys` allow that are gone through `block` at a time.
+    pub fn new(keys: usize, block: usize, wanted: usize) -> Self {
+        let blocks = keys.div_ceil(block);
+        let len = blocks.div_ceil(wanted.min(blocks).clamp(1, MOST)) * block;
+        Self { count: keys.div_ceil(len), len }
     }
 
     /// What a run leaves behind: mixtures of values, and the highest scores with the sums of weights.

@@ -12,8 +12,14 @@ use crate::layers::PAD;
 /// Planes of a cube, which share the keys.
 pub const PLANES: usize = 8;
 
-/// Keys that a cube goes through at a time.
-const KEYS: usize = PLANES * PLANE as usize;
+/// Keys that a cube goes through at a time, a tile for each plane.
+const KEYS: usize = PLANES * TILE;
+
+/// Cubes that keep a device busy.
+const BUSY: usize = 512;
+
+/// As many, with loads that are on their way ahead.
+const BUSY_AHEAD: usize = 160;
 
 /// Numbers of a vector: the most, up to 16 bytes, of which a head is made in whole rows of eight.
 fn width(head_dim: usize) -> Option<usize> {
@@ -27,7 +33,8 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
     let [q, k, v] = [&input.q, &input.k, &input.v].map(|x| strides(x, width));
     let rows = heads / kv_heads * queries;
     let tiles = rows.div_ceil(TILE);
-    let splits = Splits::new(input, tiles * kv_heads * batch, KEYS);
+    let (cubes, ahead) = (tiles * kv_heads * batch, tiles == 1);
+    let splits = Splits::new(input.keys, KEYS, if ahead { BUSY_AHEAD } else { BUSY } / cubes);
     let (shares, marks) = splits.memory(out);
     // SAFETY: queries and keys beyond the last are read as the last; neither are they weighed nor the result written.
     unsafe {
@@ -54,6 +61,7 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
             splits.len,
             head_dim,
             splits.count > 1,
+            ahead,
             out.dtype.into(),
         );
     }
@@ -61,12 +69,15 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
     Some(())
 }
 
-/// One cube attends from a tile of queries, of all heads that share a key head: its planes go through blocks of as many
-/// keys as a plane has units, each with a running softmax, and put their shares together at the end.
+/// One cube attends from a tile of queries, of all heads that share a key head: its planes go through tiles of keys,
+/// each with a running softmax, and put their shares together at the end.
 ///
 /// Queries, and then the weights of keys, are the left operand, see [`mma`](super::mma). The weights are taken as the
 /// sums of the scores lie already. Of the values unit `4 · i + j` loads the `i`th vectors of four keys, and the columns
 /// of one product are the numbers of one place in these vectors.
+///
+/// Where a tile has all queries, the next keys and values are on their way `ahead`, since nothing else hides their
+/// latency; else so many cubes do that tiles which no query sees are skipped instead.
 #[cube(launch_unchecked)]
 fn tiles<X: Float, N: Size>(
     q: &Array<Vector<X, N>>,
@@ -87,6 +98,7 @@ fn tiles<X: Float, N: Size>(
     split_len: usize,
     #[comptime] head_dim: usize,
     #[comptime] is_split: bool,
+    #[comptime] ahead: bool,
     #[define(X)] _dtype: StorageType,
 ) {
     let width = N::value().comptime();
@@ -96,6 +108,23 @@ fn tiles<X: Float, N: Size>(
     let (tile, split) = (CUBE_POS_X as usize % tiles, CUBE_POS_X as usize / tiles);
     let (first, kv_head, batch) = (tile * TILE, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
     let rows = sizes.queries * sizes.group;
+
+    let place = Place {
+        keys: batch * k_strides.batch + kv_head * k_strides.head + sizes.start * k_strides.column + j,
+        key: k_strides.column,
+        values: batch * v_strides.batch + kv_head * v_strides.head + sizes.start * v_strides.column + i,
+        value: v_strides.column,
+        positions: batch * (sizes.dropped + sizes.keys) + sizes.dropped,
+        len: sizes.keys,
+    };
+    let mut at = split * split_len + plane * TILE;
+    let end = min(sizes.keys, (split + 1) * split_len);
+    let mut coming = Coming::<X, N>::new(vectors);
+    if ahead {
+        coming.load_positions(key_positions, &place, at);
+        coming.load_keys(k, &place, at, vectors);
+        coming.load_values(v, &place, at, vectors);
+    }
 
     // Each unit knows rows i and i + 8 of the tile.
     let mut position = Array::<i32>::new(2usize);
@@ -124,65 +153,127 @@ fn tiles<X: Float, N: Size>(
     let lower = select(position[1] == PAD, LATEST, position[1]);
     let earliest = plane_min(min(upper, lower));
 
-    let first_key = batch * k_strides.batch + kv_head * k_strides.head + sizes.start * k_strides.column + j;
-    let first_value = batch * v_strides.batch + kv_head * v_strides.head + sizes.start * v_strides.column + i;
-    let first_position = batch * (sizes.dropped + sizes.keys) + sizes.dropped;
-    let mut block = split * split_len + plane * PLANE as usize;
-    let end = min(sizes.keys, (split + 1) * split_len);
-    while block < end {
-        // Each unit looks at the position of one key; a block that no query sees is skipped.
-        let key = min(block + lane, sizes.keys - 1);
-        let key_position = select(block + lane < sizes.keys, key_positions[first_position + key], PAD);
-        let near = key_position != PAD && key_position <= last && earliest - key_position < window;
-        if plane_any(near) {
-            for tile in 0..comptime!(PLANE as usize / TILE) {
-                let start = tile * TILE;
-                let mut scores = Sequence::<Array<Pair<f32>>>::new();
+    while at < end {
+        if comptime!(!ahead) {
+            coming.load_positions(key_positions, &place, at);
+        }
+        let key_position = coming.position[0];
+        let mut near = true;
+        if comptime!(!ahead) {
+            let seen = key_position != PAD && key_position <= last && earliest - key_position < window;
+            near = plane_any(seen);
+        }
+        if near {
+            if comptime!(!ahead) {
+                coming.load_keys(k, &place, at, vectors);
+            }
+            let mut scores = Sequence::<Array<Pair<f32>>>::new();
+            #[unroll]
+            for b in 0..comptime!(TILE / COLUMNS) {
+                let mut products = nought();
                 #[unroll]
-                for b in 0..comptime!(TILE / COLUMNS) {
-                    let in_block = start + b * COLUMNS;
-                    let key = min(block + in_block + i, sizes.keys - 1);
-                    let keys = load::<X, N>(k, first_key + key * k_strides.column, comptime!(vectors / 4));
-                    let mut products = nought();
-                    #[unroll]
-                    for step in 0..comptime!(head_dim / TILE) {
-                        let mut right = Array::<Pair<X>>::new(2usize);
-                        right[0] = pair_of::<X, N>(&keys, comptime!(2 * step));
-                        right[1] = pair_of::<X, N>(&keys, comptime!(2 * step + 1));
-                        multiply::<X>(queries.index(step), &right, &mut products);
-                    }
-                    mask(&mut products, &position, key_position, in_block + 2 * j, scale, window);
-                    scores.push(products);
+                for step in 0..comptime!(head_dim / TILE) {
+                    let mut right = Array::<Pair<X>>::new(2usize);
+                    right[0] = pair_of::<X, N>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step));
+                    right[1] = pair_of::<X, N>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step + 1));
+                    multiply::<X>(queries.index(step), &right, &mut products);
                 }
-                running.weigh(&mut scores);
-                let (upper, lower) = (scores.index(0usize), scores.index(1usize));
-                let mut weights = Array::<Pair<X>>::new(4usize);
-                weights[0] = Pair::cast_from(upper[0]);
-                weights[1] = Pair::cast_from(upper[1]);
-                weights[2] = Pair::cast_from(lower[0]);
-                weights[3] = Pair::cast_from(lower[1]);
+                mask(&mut products, &position, key_position, b * COLUMNS + 2 * j, scale, window);
+                scores.push(products);
+            }
+            if ahead {
+                coming.load_positions(key_positions, &place, at + KEYS);
+                coming.load_keys(k, &place, at + KEYS, vectors);
+            } else {
+                coming.load_values(v, &place, at, vectors);
+            }
+            running.weigh(&mut scores);
+            let (upper, lower) = (scores.index(0usize), scores.index(1usize));
+            let mut weights = Array::<Pair<X>>::new(4usize);
+            weights[0] = Pair::cast_from(upper[0]);
+            weights[1] = Pair::cast_from(upper[1]);
+            weights[2] = Pair::cast_from(lower[0]);
+            weights[3] = Pair::cast_from(lower[1]);
+            #[unroll]
+            for part in 0..comptime!(vectors / COLUMNS) {
                 #[unroll]
-                for part in 0..comptime!(vectors / COLUMNS) {
-                    let mut values = Array::<Vector<X, N>>::new(4usize);
-                    #[unroll]
-                    for n in 0..4usize {
-                        let key = block + start + 2 * j + comptime!(n % 2 + n / 2 * COLUMNS);
-                        let at = first_value + min(key, sizes.keys - 1) * v_strides.column;
-                        values[n] = v[at + part * COLUMNS];
-                    }
-                    #[unroll]
-                    for n in 0..width {
-                        let mut right = Array::<Pair<X>>::new(2usize);
-                        right[0] = pair::<X, N>(values[0], n, values[1], n);
-                        right[1] = pair::<X, N>(values[2], n, values[3], n);
-                        multiply::<X>(&weights, &right, running.mixed.index_mut(part * width + n));
-                    }
+                for n in 0..width {
+                    let mut right = Array::<Pair<X>>::new(2usize);
+                    right[0] = pair::<X, N>(coming.values[4 * part], n, coming.values[4 * part + 1], n);
+                    right[1] = pair::<X, N>(coming.values[4 * part + 2], n, coming.values[4 * part + 3], n);
+                    multiply::<X>(&weights, &right, running.mixed.index_mut(part * width + n));
                 }
             }
+            if ahead {
+                coming.load_values(v, &place, at + KEYS, vectors);
+            }
         }
-        block += KEYS;
+        at += KEYS;
     }
     running.combine::<X, N>(out, shares, marks, first, rows, split, &sizes, vectors, is_split);
+}
+
+/// Where a cube's keys and values begin, and the steps between them, in vectors.
+#[derive(CubeType, Clone, Copy)]
+struct Place {
+    keys: usize,
+    key: usize,
+    values: usize,
+    value: usize,
+    positions: usize,
+    /// Keys that count.
+    len: usize,
+}
+
+/// What a unit multiplies of a tile of keys.
+#[derive(CubeType)]
+struct Coming<X: Float, N: Size> {
+    /// The position of key `unit % 16`.
+    position: Array<i32>,
+    /// Every fourth vector of keys `i` and `i + 8`.
+    keys: Array<Vector<X, N>>,
+    /// Every eighth vector of values `2 · j`, `2 · j + 1` and those eight further, together.
+    values: Array<Vector<X, N>>,
+}
+
+#[cube]
+impl<X: Float, N: Size> Coming<X, N> {
+    fn new(#[comptime] vectors: usize) -> Coming<X, N> {
+        Coming::<X, N> {
+            position: Array::new(1usize),
+            keys: Array::new(comptime!(vectors / 2)),
+            values: Array::new(comptime!(vectors / 2)),
+        }
+    }
+
+    fn load_positions(&mut self, positions: &Array<i32>, place: &Place, at: usize) {
+        let key = at + UNIT_POS_X as usize % TILE;
+        self.position[0] = select(key < place.len, positions[place.positions + min(key, place.len - 1)], PAD);
+    }
+
+    fn load_keys(&mut self, k: &Array<Vector<X, N>>, place: &Place, at: usize, #[comptime] vectors: usize) {
+        let n = comptime!(vectors / 4);
+        #[unroll]
+        for b in 0..2usize {
+            let key = min(at + b * COLUMNS + UNIT_POS_X as usize / 4, place.len - 1);
+            #[unroll]
+            for i in 0..n {
+                self.keys[b * n + i] = k[place.keys + key * place.key + 4 * i];
+            }
+        }
+    }
+
+    fn load_values(&mut self, v: &Array<Vector<X, N>>, place: &Place, at: usize, #[comptime] vectors: usize) {
+        #[unroll]
+        for n in 0..4usize {
+            let key = at + 2 * (UNIT_POS_X as usize % 4) + comptime!(n % 2 + n / 2 * COLUMNS);
+            let value = place.values + min(key, place.len - 1) * place.value;
+            #[unroll]
+            for part in 0..comptime!(vectors / COLUMNS) {
+                self.values[4 * part + n] = v[value + part * COLUMNS];
+            }
+        }
+    }
 }
 
 /// `n` vectors of a row that are four apart.

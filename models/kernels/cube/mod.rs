@@ -20,6 +20,6 @@ pub(super) use append::append;
 pub(super) use attention::{Input as AttentionInput, attention, suits as suits_attention};
 pub(super) use elementwise::{add, gated};
 pub(super) use heads::{Heads, append_heads};
-pub(super) use linear::{End, Hidden, Layer, Matrix, linear};
+pub(super) use linear::{End, Hidden, Layer, Matrix, PANEL, linear, panels, unpacked};
 pub(super) use norm::rms_norm;
 pub(super) use tensor::{contiguous as in_one_piece, empty, unwritten};

@@ -15,6 +15,8 @@ pub(super) struct Shape {
     pub(super) m: u64,
     pub(super) n: u64,
     pub(super) k: u64,
+    /// From a column of `d` to the next.
+    pub(super) width: u64,
     pub(super) bias: bool,
 }
 

@@ -8,15 +8,17 @@ use cubecl::server::Handle;
 use cudarc::cublaslt::{result, sys};
 
 use super::library::{Library, Shape, WORKSPACE};
-use crate::kernels::cube;
+use crate::kernels::cube::{self, Layer, Matrix};
 
 type Tensor = CubeTensor<CudaRuntime>;
 
-/// `x [.., in] · weightᵀ [out, in]` for each weight, plus its bias `[out]`, plus `residual` where there is one: all
-/// operands in one piece and of one dtype. The results are `[.., out]`.
+/// `x [.., in] · weightᵀ [out, in]` for each layer, plus its bias `[out]`, plus `residual` where there is one: all
+/// operands in one piece, and floats of one dtype. The results are `[.., out]`.
 ///
-/// `None` where the system has no cuBLASLt, or it does not serve the dtype; nothing has been computed then.
-pub fn matmul(x: &Tensor, weights: &[(Tensor, Option<Tensor>)], residual: Option<&Tensor>) -> Option<Vec<Tensor>> {
+/// A packed weight is unpacked panel by panel, so that device memory holds one of them at a time.
+///
+/// `None` where the system has no cuBLASLt, or it does not serve the dtype.
+pub fn matmul(x: &Tensor, layers: &[Layer<CudaRuntime>], residual: Option<&Tensor>) -> Option<Vec<Tensor>> {
     let dtype = match x.dtype {
         DType::F32 => sys::cudaDataType::CUDA_R_32F,
         DType::F16 => sys::cudaDataType::CUDA_R_16F,
@@ -24,8 +26,9 @@ pub fn matmul(x: &Tensor, weights: &[(Tensor, Option<Tensor>)], residual: Option
         _ => return None,
     };
     let alike = |tensor: &Tensor| tensor.dtype == x.dtype && tensor.is_contiguous();
-    let operands = weights.iter().flat_map(|(weight, bias)| [weight].into_iter().chain(bias));
-    if !operands.chain(residual).chain([x]).all(alike) {
+    let weights = layers.iter().filter(|layer| layer.weight.format().is_none()).map(|layer| layer.weight.codes());
+    let biases = layers.iter().flat_map(|layer| &layer.bias);
+    if !weights.chain(biases).chain(residual).chain([x]).all(alike) {
         return None;
     }
     let library = Library::of(x.device.index)?;
@@ -34,16 +37,48 @@ pub fn matmul(x: &Tensor, weights: &[(Tensor, Option<Tensor>)], residual: Option
     let mut shape: Vec<usize> = x.meta.shape().iter().copied().collect();
     let inputs = shape.pop()?;
     let rows: usize = shape.iter().product();
-    let result = |(weight, _): &(Tensor, Option<Tensor>)| {
-        let width = weight.meta.shape()[0];
-        cube::empty(x, shape.iter().copied().chain([width]).collect::<Vec<_>>().into())
+    let result = |layer: &Layer<CudaRuntime>| {
+        cube::empty(x, shape.iter().copied().chain([layer.outputs]).collect::<Vec<_>>().into())
     };
-    let results: Vec<_> = weights.iter().map(result).collect();
+    let results: Vec<_> = layers.iter().map(result).collect();
     let workspace = x.client.empty(WORKSPACE);
-    let job = Job { dtype, rows, inputs, x, weights, residual, results: &results, workspace: &workspace };
-    let library: &mut Library = &mut library;
-    // On cubecl's own thread: to ask it anything from here takes as long as a small product.
-    x.client.exclusive(move || job.run(library)).ok()?.map(|()| results)
+    let mut run = |products: &[Product<'_>]| {
+        let job = Job { dtype, rows, inputs, x, products, residual, workspace: &workspace };
+        let library: &mut Library = &mut library;
+        // On cubecl's own thread: to ask it anything from here takes as long as a small product.
+        x.client.exclusive(move || job.run(library)).ok()?
+    };
+
+    let (mut dense, mut packed) = (Vec::new(), Vec::new());
+    for (layer, y) in layers.iter().zip(&results) {
+        match &layer.weight {
+            Matrix::Dense(weight) => {
+                dense.push(Product { weight: weight.clone(), bias: layer.bias.as_ref(), y, first: 0 });
+            }
+            Matrix::Packed(..) => packed.push((layer, y)),
+        }
+    }
+    if !dense.is_empty() {
+        run(&dense)?;
+    }
+    for (layer, y) in packed {
+        for panel in cube::panels(layer.outputs, inputs, x.dtype.size()) {
+            let weight = cube::unpacked(&layer.weight, panel.clone(), inputs, x)?;
+            run(&[Product { weight, bias: layer.bias.as_ref(), y, first: panel.start }])?;
+        }
+    }
+    Some(results)
+}
+
+/// Some columns of a result.
+struct Product<'a> {
+    /// `[columns, in]`.
+    weight: Tensor,
+    /// Of all columns.
+    bias: Option<&'a Tensor>,
+    /// `[.., out]`.
+    y: &'a Tensor,
+    first: usize,
 }
 
 /// Products of the same input.
@@ -52,9 +87,8 @@ struct Job<'a> {
     rows: usize,
     inputs: usize,
     x: &'a Tensor,
-    weights: &'a [(Tensor, Option<Tensor>)],
+    products: &'a [Product<'a>],
     residual: Option<&'a Tensor>,
-    results: &'a [Tensor],
     workspace: &'a Handle,
 }
 
@@ -62,22 +96,31 @@ impl Job<'_> {
     /// Computes and waits.
     fn run(&self, library: &mut Library) -> Option<()> {
         let (x, room) = (address(self.x)?, pointer(self.x, self.workspace)?);
-        let added = match self.residual {
-            Some(residual) => Some(address(residual)?),
-            None => None,
-        };
-        let operands = self.weights.iter().zip(self.results).map(|((weight, bias), y)| {
-            let bias = bias.as_ref().map_or(Some(0), address)?;
-            Some(Operands { weight: address(weight)?, x, bias, added, y: address(y)?, room })
+        let operands = self.products.iter().map(|product| {
+            let skipped = (product.first * self.x.dtype.size()) as u64;
+            let after = |tensor: Option<&Tensor>| match tensor {
+                Some(tensor) => address(tensor).map(|address| Some(address + skipped)),
+                None => Some(None),
+            };
+            Some(Operands {
+                weight: address(&product.weight)?,
+                x,
+                bias: after(product.bias)?.unwrap_or(0),
+                added: after(self.residual)?,
+                y: address(product.y)? + skipped,
+                room,
+            })
         });
         let operands: Vec<_> = operands.collect::<Option<_>>()?;
 
         // What computes the operands must be over, and so must whatever was computed in the result's memory before.
         cubecl::future::block_on(self.x.client.sync()).ok()?;
         library.enter()?;
-        let begun = self.weights.iter().zip(&operands).try_for_each(|((weight, bias), operands)| {
-            let [m, n, k] = [weight.meta.shape()[0], self.rows, self.inputs].map(|size| size as u64);
-            library.multiply(Shape { dtype: self.dtype, m, n, k, bias: bias.is_some() }, operands)
+        let begun = self.products.iter().zip(&operands).try_for_each(|(product, operands)| {
+            let y = product.y.meta.shape();
+            let [m, n, k, width] =
+                [product.weight.meta.shape()[0], self.rows, self.inputs, y[y.num_dims() - 1]].map(|size| size as u64);
+            library.multiply(Shape { dtype: self.dtype, m, n, k, width, bias: product.bias.is_some() }, operands)
         });
         // Also after a failure: nothing may go while it is still in use.
         library.synchronise()?;
@@ -93,9 +136,9 @@ struct Operands {
     x: u64,
     /// `[m]`, or nought.
     bias: u64,
-    /// `[n, m]`.
+    /// `[n, m]`, rows `width` apart.
     added: Option<u64>,
-    /// `[n, m]`.
+    /// As `added`.
     y: u64,
     /// [`WORKSPACE`] bytes.
     room: u64,
@@ -104,11 +147,11 @@ struct Operands {
 impl Library {
     /// Begins a product.
     fn multiply(&mut self, shape: Shape, operands: &Operands) -> Option<()> {
-        let Shape { dtype, m, n, k, .. } = shape;
+        let Shape { dtype, m, n, k, width, .. } = shape;
         let layouts = [
             Layout::new(dtype, k, m, k as i64)?,
             Layout::new(dtype, k, n, k as i64)?,
-            Layout::new(dtype, m, n, m as i64)?,
+            Layout::new(dtype, m, n, width as i64)?,
         ];
         let [a, b, d] = layouts.each_ref().map(|layout| layout.0);
         let description = Description::new(operands.bias)?;

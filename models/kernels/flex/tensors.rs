@@ -12,7 +12,11 @@ pub(super) fn is_known(dtype: DType) -> bool {
 
 /// What numbers of this type are exact in.
 pub(super) fn exact(dtype: DType) -> Exact {
-    if dtype == DType::BF16 { Exact::Bf16 } else { Exact::F32 }
+    match dtype {
+        DType::BF16 => Exact::Bf16,
+        DType::F16 => Exact::F16,
+        _ => Exact::F32,
+    }
 }
 
 /// A tensor as it lies in memory.

@@ -3,10 +3,13 @@
 mod dense;
 mod input;
 mod packed;
+mod panels;
 mod planes;
 mod product;
+mod staged;
 mod tiles;
 mod tiles_load;
 mod weights;
 
+pub use panels::{PANEL, panels, unpacked};
 pub use product::{End, Hidden, Layer, Matrix, linear};

@@ -7,6 +7,7 @@ use cubecl::prelude::*;
 
 use super::input::Input;
 use super::planes::Blueprint;
+use super::staged::Staged;
 use super::weights::Weights;
 use crate::kernels::cube::tensor::PLANE;
 use crate::weight::{Format, GROUP};
@@ -18,9 +19,12 @@ pub const WORDS: usize = 4;
 const HALF: usize = GROUP / 2;
 
 /// Each unit's share of the products with packed weights, and of the rows' squares.
+///
+/// The first weights are on their way while a row is staged, the next while others are multiplied.
 #[cube]
 pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
+    staged: &mut Sequence<Staged<X, N>>,
     matrices: &Sequence<Weights<W, S, A, M>>,
     first_row: usize,
     first_output: usize,
@@ -36,47 +40,94 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
     let width = N::value().comptime();
     let groups = input.vectors / comptime!(GROUP / width);
     let one = matrices.index(0usize).one;
+    let mut codes = Array::<Vector<W, M>>::new(comptime!(loads * columns * vectors));
+    let mut scales = Array::<S>::new(comptime!(loads * columns));
     let mut group = UNIT_POS_X as usize;
+    #[unroll]
+    for l in 0..loads {
+        let at = group + comptime!(l * PLANE as usize);
+        load::<W, S, A, M>(matrices, first_output, at, groups, &mut codes, &mut scales, l, first_matrix, blueprint);
+    }
+    if comptime!(blueprint.stages_late()) {
+        staged.index_mut(0usize).fill(input, blueprint.normed);
+    }
     while group < groups {
-        let mut codes = Array::<Vector<W, M>>::new(comptime!(loads * columns * vectors));
-        let mut scales = Array::<S>::new(comptime!(loads * columns));
-        #[unroll]
-        for l in 0..loads {
-            let at = min(group + comptime!(l * PLANE as usize), groups - 1);
-            #[unroll]
-            for o in 0..columns {
-                let matrix = matrices.index(comptime!(first_matrix + o / blueprint.outputs));
-                let output = min(first_output + comptime!(o % blueprint.outputs), matrix.outputs - 1);
-                #[unroll]
-                for v in 0..vectors {
-                    codes[(l * columns + o) * vectors + v] = matrix.codes[(output * groups + at) * vectors + v];
-                }
-                scales[l * columns + o] = scale_of::<S>(matrix.scales.index(0usize), output, at, groups, format);
-            }
-        }
         #[unroll]
         for l in 0..loads {
             let at = group + comptime!(l * PLANE as usize);
+            let next = at + comptime!(loads * PLANE as usize);
+            let mut words = Array::<u32>::new(comptime!(columns * count));
+            let mut steps = Sequence::<Step>::new();
+            #[unroll]
+            for o in 0..columns {
+                #[unroll]
+                for w in 0..count {
+                    let vector = codes[comptime!((l * columns + o) * vectors + w / WORDS)];
+                    words[o * count + w] = u32::cast_from(vector[comptime!(w % WORDS)]);
+                }
+                steps.push(step::<S>(scales[l * columns + o], format));
+            }
+            load::<W, S, A, M>(
+                matrices,
+                first_output,
+                next,
+                groups,
+                &mut codes,
+                &mut scales,
+                l,
+                first_matrix,
+                blueprint,
+            );
             if at < groups {
                 #[unroll]
                 for r in 0..rows {
-                    let values =
-                        values::<X, G, N>(input, min(first_row + r, input.rows - 1), at, squares, r, blueprint);
+                    let values = if comptime!(blueprint.staged > 0) {
+                        staged.index(0usize).group(at)
+                    } else {
+                        values::<X, G, N>(input, min(first_row + r, input.rows - 1), at, squares, r, blueprint)
+                    };
                     #[unroll]
                     for o in 0..columns {
-                        let mut words = Array::<u32>::new(count);
-                        #[unroll]
-                        for w in 0..count {
-                            let vector = codes[comptime!((l * columns + o) * vectors + w / WORDS)];
-                            words[w] = u32::cast_from(vector[comptime!(w % WORDS)]);
-                        }
-                        let step = step::<S>(scales[l * columns + o], format);
-                        sums[r * columns + o] += product(&words, &values, &step, one, format, blueprint.rounds);
+                        let step = steps.index(o);
+                        sums[r * columns + o] +=
+                            product(&words, comptime!(o * count), &values, step, one, format, blueprint.rounds);
                     }
                 }
             }
         }
         group += comptime!(loads * PLANE as usize);
+    }
+    if comptime!(blueprint.staged > 0 && blueprint.normed) {
+        squares[0] = staged.index(0usize).squares();
+    }
+}
+
+/// Begins to load what a plane's unit multiplies of a group, as the `l`th of what is on its way.
+#[cube]
+fn load<W: Numeric, S: Numeric, A: Float, M: Size>(
+    matrices: &Sequence<Weights<W, S, A, M>>,
+    first_output: usize,
+    group: usize,
+    groups: usize,
+    codes: &mut Array<Vector<W, M>>,
+    scales: &mut Array<S>,
+    #[comptime] l: usize,
+    #[comptime] first_matrix: usize,
+    #[comptime] blueprint: Blueprint,
+) {
+    let columns = comptime!(blueprint.columns());
+    let format = comptime!(blueprint.format.unwrap_or(Format::Int8));
+    let vectors = comptime!(words_of(format) / WORDS);
+    let at = min(group, groups - 1);
+    #[unroll]
+    for o in 0..columns {
+        let matrix = matrices.index(comptime!(first_matrix + o / blueprint.outputs));
+        let output = min(first_output + comptime!(o % blueprint.outputs), matrix.outputs - 1);
+        #[unroll]
+        for v in 0..vectors {
+            codes[(l * columns + o) * vectors + v] = matrix.codes[(output * groups + at) * vectors + v];
+        }
+        scales[l * columns + o] = scale_of::<S>(matrix.scales.index(0usize), output, at, groups, format);
     }
 }
 
@@ -108,10 +159,11 @@ fn values<X: Float, G: Float, N: Size>(
     values
 }
 
-/// The product of a group's weights with their inputs, see [`values`].
+/// The product of a group's weights, whose words begin with the `first`, with their inputs, see [`values`].
 #[cube]
 fn product(
     words: &Array<u32>,
+    #[comptime] first: usize,
     values: &Array<f32>,
     step: &Step,
     one: u32,
@@ -126,7 +178,7 @@ fn product(
         let mut high = 0.0f32 - upper;
         #[unroll]
         for i in 0..HALF {
-            let byte = moved(words[comptime!(i / 4)], comptime!(8 * (i % 4) as u32), 12u32);
+            let byte = moved(words[comptime!(first + i / 4)], comptime!(8 * (i % 4) as u32), 12u32);
             low += f32::reinterpret((byte & 0x0000_f000u32) | one) * values[i];
             high += f32::reinterpret((byte & 0x000f_0000u32) | one) * values[comptime!(HALF + i)];
         }
@@ -137,7 +189,7 @@ fn product(
         for i in 0..GROUP {
             // Of 4 bits both halves of a group share their words.
             let word = comptime!(if format == Format::Int4 { i % HALF / 4 } else { i / 4 });
-            sum += code(words[word], i, one, format) * values[i];
+            sum += code(words[comptime!(first + word)], i, one, format) * values[i];
         }
     }
     step.scale * sum
@@ -210,6 +262,6 @@ fn moved(bits: u32, #[comptime] from: u32, #[comptime] to: u32) -> u32 {
 }
 
 /// Words that hold a group.
-fn words_of(format: Format) -> usize {
+pub fn words_of(format: Format) -> usize {
     if format == Format::Int4 { WORDS } else { 2 * WORDS }
 }

@@ -6,6 +6,7 @@ use super::dense::dense_products;
 use super::input::{Input, input};
 use super::packed::{WORDS, packed_products};
 use super::product::{Ending, Product};
+use super::staged::Staged;
 use super::weights::{Weights, dtypes, weights};
 use crate::config::Activation;
 use crate::kernels::cube::elementwise::{Pairwise, combined};
@@ -13,7 +14,7 @@ use crate::kernels::cube::tensor::{PLANE, array, width};
 use crate::weight::{Format, GROUP};
 
 /// Planes of a cube.
-const PLANES: u32 = 8;
+pub const PLANES: u32 = 8;
 
 /// How a plane works: rows of input that share a weight's load, outputs of a matrix that share an input's, and loads of
 /// each that are on their way at once.
@@ -30,16 +31,19 @@ pub struct Blueprint {
     pub rounds: bool,
     end: Ending,
     pub format: Option<Format>,
+    /// Numbers that there is room for in shared memory, where a row of input is staged there.
+    pub staged: usize,
 }
 
 impl Blueprint {
     /// What was fastest on an H200 with the matrices of a Llama of 8B.
-    fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
+    fn new<R: CubeRuntime>(product: &Product<R>, width: usize) -> Self {
         let (end, format) = (product.end.kind(), product.layers[0].weight.format());
         let gated = matches!(end, Ending::Gated(_));
         let (rows, outputs, loads) = match (product.rows == 1, format) {
             (true, None) if gated => (1, 1, 1),
             (true, None) => (1, 1, 2),
+            (true, Some(Format::Int4 | Format::Int8)) if gated => (1, 1, 2),
             (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 1),
             (true, Some(Format::Fp8)) => (1, 1, 1),
             (false, None) => (8, 2, 1),
@@ -47,7 +51,14 @@ impl Blueprint {
         };
         let (layers, normed, bias) = (product.layers.len(), product.norm.is_some(), product.has_bias());
         let rounds = product.x.dtype != DType::F32;
-        Self { rows, outputs, loads, layers, normed, bias, rounds, end, format }
+        let stages = product.rows == 1 && format.is_some() && product.x.dtype.size() == 2 && width == WIDTH;
+        let staged = if stages { room(product).unwrap_or(0) } else { 0 };
+        Self { rows, outputs, loads, layers, normed, bias, rounds, end, format, staged }
+    }
+
+    /// Whether a row is staged once weights are on their way: where all planes of a cube multiply the same matrices.
+    pub fn stages_late(&self) -> bool {
+        self.staged > 0 && self.end != Ending::Each
     }
 
     /// Outputs that a plane makes of each row at once: a gate and its partner together.
@@ -56,10 +67,20 @@ impl Blueprint {
     }
 }
 
+/// Numbers of a vector of a staged row.
+const WIDTH: usize = 8;
+
+/// Room for a staged row, in numbers: of few sizes, since each is a kernel of its own.
+fn room<R: CubeRuntime>(product: &Product<R>) -> Option<usize> {
+    let room = product.inputs.next_power_of_two();
+    let bytes = room * product.x.dtype.size() + 2 * room / GROUP * size_of::<f32>() + 1024;
+    (bytes <= product.x.client.properties().hardware.max_shared_memory_size).then_some(room)
+}
+
 /// Multiplies any float dtypes and formats, in f32; `None` where groups of packed weights do not fill the rows.
 pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
-    let (x, blueprint) = (&product.x, Blueprint::new(product));
-    let (width, codes) = match blueprint.format {
+    let x = &product.x;
+    let (width, codes) = match product.layers[0].weight.format() {
         None => {
             let floats = product.layers.iter().map(|layer| layer.weight.codes());
             let floats: Vec<_> = floats.chain(product.norm.iter().map(|(gain, _)| gain)).chain([x]).collect();
@@ -72,6 +93,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
         }
         Some(_) => return None,
     };
+    let blueprint = Blueprint::new(product, width);
     // Outputs of a plane belong to one matrix; those of a gate and its partner are made together.
     let blocks = |outputs: usize| outputs.div_ceil(blueprint.outputs);
     let planes = match blueprint.end {
@@ -115,6 +137,15 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
     #[comptime] blueprint: Blueprint,
     #[define(X, G, W, S, A)] _dtypes: [StorageType; 5],
 ) {
+    let mut staged = Sequence::<Staged<X, N>>::new();
+    if comptime!(blueprint.staged > 0) {
+        let width = N::value().comptime();
+        let mut row = Staged::<X, N>::new(input.vectors / comptime!(GROUP / width), blueprint);
+        if comptime!(!blueprint.stages_late()) {
+            row.fill(input, blueprint.normed);
+        }
+        staged.push(row);
+    }
     let cube = CUBE_POS_X as usize;
     let first_row = cube % row_tiles * blueprint.rows;
     let mut plane = cube / row_tiles * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
@@ -131,8 +162,15 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
                     if plane < blocks {
                         found = true;
                         let first_output = plane * blueprint.outputs;
-                        let sums =
-                            products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, m, blueprint);
+                        let sums = products::<X, G, W, S, A, N, M>(
+                            input,
+                            &mut staged,
+                            matrices,
+                            first_row,
+                            first_output,
+                            m,
+                            blueprint,
+                        );
                         #[unroll]
                         for r in 0..blueprint.rows {
                             #[unroll]
@@ -154,7 +192,15 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
         Ending::Add => {
             let first_output = plane * blueprint.outputs;
             let matrix = matrices.index(0usize);
-            let sums = products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, 0usize, blueprint);
+            let sums = products::<X, G, W, S, A, N, M>(
+                input,
+                &mut staged,
+                matrices,
+                first_row,
+                first_output,
+                0usize,
+                blueprint,
+            );
             #[unroll]
             for r in 0..blueprint.rows {
                 #[unroll]
@@ -171,7 +217,15 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
         Ending::Gated(activation) => {
             let first_output = plane * blueprint.outputs;
             let matrix = matrices.index(0usize);
-            let sums = products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, 0usize, blueprint);
+            let sums = products::<X, G, W, S, A, N, M>(
+                input,
+                &mut staged,
+                matrices,
+                first_row,
+                first_output,
+                0usize,
+                blueprint,
+            );
             #[unroll]
             for r in 0..blueprint.rows {
                 #[unroll]
@@ -200,6 +254,7 @@ pub fn gated(gate: f32, up: f32, #[comptime] activation: Activation) -> f32 {
 #[cube]
 fn products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
+    staged: &mut Sequence<Staged<X, N>>,
     matrices: &Sequence<Weights<W, S, A, M>>,
     first_row: usize,
     first_output: usize,
@@ -218,7 +273,17 @@ fn products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Si
         squares[r] = 0.0f32;
     }
     if comptime!(blueprint.format.is_some()) {
-        packed_products(input, matrices, first_row, first_output, &mut sums, &mut squares, first_matrix, blueprint);
+        packed_products(
+            input,
+            staged,
+            matrices,
+            first_row,
+            first_output,
+            &mut sums,
+            &mut squares,
+            first_matrix,
+            blueprint,
+        );
     } else {
         dense_products(input, matrices, first_row, first_output, &mut sums, &mut squares, first_matrix, blueprint);
     }

@@ -2,7 +2,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-use super::product::{Layer, Product};
+use super::product::{Layer, Matrix, Product};
 use crate::kernels::cube::tensor::{array, array_of};
 use crate::weight::Format;
 
@@ -23,29 +23,36 @@ pub struct Weights<W: Numeric, S: Numeric, A: Float, M: Size> {
 }
 
 /// The bits of 1.
-const ONE: u32 = 0x3f80_0000;
+pub const ONE: u32 = 0x3f80_0000;
 
-/// The dtypes of a product's codes, scales and biases, as kernels read them.
-pub fn dtypes<R: CubeRuntime>(product: &Product<R>) -> [DType; 3] {
-    let layer = &product.layers[0];
-    let codes = layer.weight.format().map_or(layer.weight.codes().dtype, |_| DType::U32);
-    let scales = match layer.weight.format() {
+/// The dtype of a matrix's numbers or codes, as kernels read them.
+pub fn codes_dtype<R: CubeRuntime>(matrix: &Matrix<R>) -> DType {
+    matrix.format().map_or(matrix.codes().dtype, |_| DType::U32)
+}
+
+/// The dtype of a packed matrix's scales, as kernels read them; for a dense one that of its numbers.
+pub fn scales_dtype<R: CubeRuntime>(matrix: &Matrix<R>) -> DType {
+    match matrix.format() {
         Some(Format::Int8) => DType::BF16,
         Some(Format::Int4) => DType::U16,
         Some(Format::Fp8) => DType::F32,
-        None => codes,
-    };
-    [codes, scales, layer.bias.as_ref().map_or(product.x.dtype, |bias| bias.dtype)]
+        None => matrix.codes().dtype,
+    }
+}
+
+/// The dtypes of a product's codes, scales and biases, as kernels read them.
+pub fn dtypes<R: CubeRuntime>(product: &Product<R>) -> [DType; 3] {
+    let Layer { weight, bias, .. } = &product.layers[0];
+    [codes_dtype(weight), scales_dtype(weight), bias.as_ref().map_or(product.x.dtype, |bias| bias.dtype)]
 }
 
 /// A product's matrices, for a kernel.
 pub fn weights<R: CubeRuntime, W: Numeric, S: Numeric, A: Float, M: Size>(
     product: &Product<R>,
 ) -> SequenceArg<R, Weights<W, S, A, M>> {
-    let [codes, ..] = dtypes(product);
     let one = |layer: &Layer<R>| {
         WeightsLaunch::new(
-            array_of(layer.weight.codes(), codes),
+            array_of(layer.weight.codes(), codes_dtype(&layer.weight)),
             layer.weight.scales().map(array).into_iter().collect(),
             layer.bias.as_ref().map(array).into_iter().collect(),
             layer.outputs,
