@@ -5,7 +5,7 @@ use std::sync::Arc;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use llguidance::{Matcher, ParserFactory, token_bytes_from_tokenizer_json};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};
@@ -41,7 +41,13 @@ impl Grammars {
 impl JsonSchema {
     /// A constraint for one reply.
     pub fn new(grammars: &Grammars, schema: &Value) -> Result<Self> {
-        let parser = grammars.0.create_parser(TopLevelGrammar::from_json_schema(schema.clone()));
+        let mut schema = schema.clone();
+        if let Some(fields) = schema.as_object_mut() {
+            // A model that would rather say something else fills any room for spaces without end.
+            let spaces = json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+            fields.entry("x-guidance").or_insert(spaces);
+        }
+        let parser = grammars.0.create_parser(TopLevelGrammar::from_json_schema(schema));
         Ok(Self(Matcher::new(Ok(parser.map_err(|error| failed(&error))?))))
     }
 }

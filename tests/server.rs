@@ -286,19 +286,23 @@ fn limits_hold() {
         let body = chat(json!({ "max_tokens": 400, "ignore_eos": true })).to_string();
         server.send("POST", "/v1/chat/completions", "", &body)
     };
-    let mut asked: Vec<_> = (0..6).map(|_| long(&server)).collect();
-    let until = Instant::now() + Duration::from_secs(60);
-    while server.metric("request_failures_total") < 4.0 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let (status, body) = answer(asked.pop().unwrap());
+    let until = |metric: &str, value: f64| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while server.metric(metric) != value {
+            assert!(Instant::now() < deadline, "{metric} is not {value}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let running = long(&server);
+    until("sequences_running", 1.0);
+    let waiting = long(&server);
+    until("requests_waiting", 1.0);
+    let (status, body) = answer(long(&server));
     assert!(status == 429 && body.contains("rate_limit_error"), "{status} {body}");
     // Clients that go away make room within a pass.
-    drop(asked);
-    while server.metric("sequences_running") > 0.0 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(server.metric("sequences_running"), 0.0);
+    drop((waiting, running));
+    until("sequences_running", 0.0);
+    until("requests_waiting", 0.0);
     assert!(server.metric("tokens_total") < 400.0);
     assert_eq!(server.chat(json!({ "max_tokens": 2 })).0, 200);
 

@@ -60,7 +60,6 @@ pub fn serve<B: Backend>(
     let state = Arc::new(State {
         options,
         encoder,
-        #[cfg(feature = "json_schema")]
         grammars: model.grammars().map_err(Failure::from),
         metrics: metrics.clone(),
         jobs,

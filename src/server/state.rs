@@ -12,14 +12,14 @@ use super::router::ServerOptions;
 use super::scheduler::Job;
 use crate::constraint::Constraint;
 use crate::encoder::Encoder;
+use crate::json_schema::{Grammars, JsonSchema};
 
 /// What all requests share.
 pub(super) struct State {
     pub(super) options: ServerOptions,
     pub(super) encoder: Encoder,
     /// What replies are kept to schemas with, or why they cannot be.
-    #[cfg(feature = "json_schema")]
-    pub(super) grammars: Result<crate::json_schema::Grammars, Failure>,
+    pub(super) grammars: Result<Grammars, Failure>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) jobs: Sender<Job>,
     /// Seconds since 1970 at which the server started.
@@ -56,13 +56,10 @@ impl State {
             Some(ResponseFormat::JsonObject) => json!({ "type": "object" }),
             Some(ResponseFormat::JsonSchema { json_schema }) => json_schema.schema.clone().unwrap_or(json!({})),
         };
-        #[cfg(feature = "json_schema")]
-        return match &self.grammars {
-            Ok(grammars) => Ok(Some(Box::new(crate::json_schema::JsonSchema::new(grammars, &schema)?))),
+        match &self.grammars {
+            Ok(grammars) => Ok(Some(Box::new(JsonSchema::new(grammars, &schema)?))),
             Err(failure) => Err(failure.clone()),
-        };
-        #[cfg(not(feature = "json_schema"))]
-        Err(Failure::invalid("response_format", format!("this build has no json_schema; build with it for {schema}")))
+        }
     }
 
     pub(super) fn timeout(&self) -> Duration {
