@@ -7,7 +7,7 @@ use leveret_models::Backend;
 use crate::cache::Cache;
 use crate::constraint::Constraint;
 use crate::engine::{Engine, Group, Request, Rows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::Token;
 use crate::generation_config::GenerationConfig;
 use crate::options::GenerateOptions;
@@ -29,6 +29,7 @@ pub struct Batch<'a, B: Backend> {
     runs: Vec<Run<'a, B>>,
     /// Sequences that have ever joined.
     count: usize,
+    failures: Vec<(usize, Error)>,
 }
 
 /// Sequences that share a cache.
@@ -63,7 +64,16 @@ impl<'a, B: Backend> Batch<'a, B> {
         let seq = context.div_ceil(batch) + 1;
         let request = Request { joins: true, ..Request::new(batch, seq.min(context), context, Rows::Last) };
         engine.make_room(request)?;
-        Ok(Self { engine, tokenizer, config, max_sequences: batch, context, runs: Vec::new(), count: 0 })
+        Ok(Self {
+            engine,
+            tokenizer,
+            config,
+            max_sequences: batch,
+            context,
+            runs: Vec::new(),
+            count: 0,
+            failures: Vec::new(),
+        })
     }
 
     /// Lets a sequence join that goes on from `prompt`; gives the number by which its tokens name it.
@@ -123,6 +133,11 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.max_sequences.saturating_sub(self.len())
     }
 
+    /// The sequences that ended in an error of their own since this was last asked, such as of a constraint.
+    pub fn take_failures(&mut self) -> Vec<(usize, Error)> {
+        std::mem::take(&mut self.failures)
+    }
+
     /// Runs one pass; gives the tokens that came of it, and what it did.
     ///
     /// After an error no sequence goes on.
@@ -163,7 +178,14 @@ impl<'a, B: Backend> Batch<'a, B> {
             run.begun = true;
             let rows: Vec<_> = logits.rows().collect();
             for member in &mut run.members {
-                let next = member.sequence.next(rows[member.row])?;
+                let next = match member.sequence.next(rows[member.row]) {
+                    Ok(next) => next,
+                    Err(error) => {
+                        member.gone = true;
+                        self.failures.push((member.id, error));
+                        continue;
+                    }
+                };
                 member.input = next.iter().map(|next| next.id).collect();
                 member.gone = member.sequence.is_finished();
                 tokens.extend(next.into_iter().map(|next| Token::new(member.id, next)));

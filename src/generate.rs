@@ -128,7 +128,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         let again = sequence.resume(reply.drawn, &reply.tokens)?;
         let ready = again.into_iter().map(|next| Token::new(0, next)).rev().collect();
         let mut input = [reply.prompt.as_slice(), &reply.tokens].concat();
-        let kept = session.keep_prefix_of(&input);
+        let kept = session.keep_prefix_of(&input, engine.fixed_up_to());
         input.drain(..kept);
         session.reply = Some(reply);
         let (sequences, input, stats) = (vec![sequence], vec![input], Stats::default());

@@ -84,9 +84,12 @@ impl<B: Backend> Session<B> {
     }
 
     /// Goes back to what `tokens` begin with; gives how many of them need not be computed. One always is.
-    pub(crate) fn keep_prefix_of(&mut self, tokens: &[u32]) -> usize {
+    ///
+    /// Where rotations are the same up to a length alone, `fixed`, what goes beyond it is of use as a whole or not at all.
+    pub(crate) fn keep_prefix_of(&mut self, tokens: &[u32], fixed: Option<usize>) -> usize {
         let same = self.cache.tokens(0).iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        self.cache.truncate(same.min(tokens.len().saturating_sub(1)))
+        let torn = fixed.is_some_and(|fixed| self.len() > fixed && same < self.len());
+        self.cache.truncate(if torn { 0 } else { same.min(tokens.len().saturating_sub(1)) })
     }
 
     /// Takes note of tokens that the reply goes on with; of none that it ends with, since then it has ended.

@@ -89,6 +89,11 @@ pub(super) fn run<B: Backend>(mut batch: Batch<'_, B>, jobs: &Receiver<Job>, met
                 readers.drain().for_each(|(_, reader)| drop(reader.events.send(Err(failure.clone()))));
             }
         }
+        for (id, error) in batch.take_failures() {
+            if let Some(reader) = readers.remove(&id) {
+                let _ = reader.events.send(Err(error.into()));
+            }
+        }
         metrics.running.store(batch.len() as u64, Ordering::Relaxed);
     }
 }
