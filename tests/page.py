@@ -15,7 +15,7 @@ class Page:
 
     def __init__(self, browser, url):
         line = next(line for line in browser.stderr if "DevTools listening on" in line)
-        self.socket = websocket.create_connection(re.search(r"ws://\S+", line).group(), suppress_origin=True)
+        self.socket = websocket.create_connection(re.search(r"ws://\S+", line).group(), suppress_origin=True, timeout=60)
         self.number, self.session = 0, None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]

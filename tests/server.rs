@@ -3,10 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::demo;
@@ -109,12 +107,10 @@ fn events(body: &str) -> Vec<Value> {
     data.into_iter().map(|data| serde_json::from_str(data).unwrap()).collect()
 }
 
-/// One server for all tests that do not need their own; it ends with the tests.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&["--max-sequences", "8"]));
-
 #[test]
 fn a_chat_completion_has_the_form_of_openai() {
-    let (status, whole) = SERVER.chat(json!({ "model": "demo", "logprobs": true, "top_logprobs": 2 }));
+    let server = Server::start(&[]);
+    let (status, whole) = server.chat(json!({ "model": "demo", "logprobs": true, "top_logprobs": 2 }));
     assert_eq!(status, 200, "{whole}");
     assert_eq!((&whole["object"], &whole["model"]), (&json!("chat.completion"), &json!("demo")));
     let choice = &whole["choices"][0];
@@ -128,7 +124,7 @@ fn a_chat_completion_has_the_form_of_openai() {
     assert_eq!(all.unwrap(), prompt.unwrap() + whole["usage"]["completion_tokens"].as_u64().unwrap());
 
     let body = chat(json!({ "stream": true, "stream_options": { "include_usage": true } })).to_string();
-    let (status, body) = SERVER.ask("POST", "/v1/chat/completions", "", &body);
+    let (status, body) = server.ask("POST", "/v1/chat/completions", "", &body);
     assert_eq!(status, 200);
     let events = events(&body);
     assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
@@ -142,10 +138,11 @@ fn a_chat_completion_has_the_form_of_openai() {
 
 #[test]
 fn completions_take_texts_and_tokens() {
+    let server = Server::start(&[]);
     let complete = |more: Value| {
         let mut body = json!({ "prompt": "The mansion in Saville Row", "temperature": 0, "max_tokens": 8 });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        SERVER.post("/v1/completions", &body)
+        server.post("/v1/completions", &body)
     };
     let (status, one) = complete(json!({ "logprobs": 1 }));
     assert_eq!((status, &one["object"]), (200, &json!("text_completion")));
@@ -169,41 +166,52 @@ fn completions_take_texts_and_tokens() {
     assert_ne!(sampled(1), sampled(2));
 }
 
-#[rstest]
-#[case(json!({ "model": "other" }), 404, "model", "model_not_found")]
-#[case(json!({ "max_tokens": 100_000 }), 400, "", "context_length_exceeded")]
-#[case(json!({ "temperature": -1 }), 400, "temperature", "")]
-#[case(json!({ "messages": [] }), 400, "messages", "")]
-#[case(json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }), 400, "messages", "")]
-#[case(json!({ "messages": "text" }), 400, "", "")]
-#[case(json!({ "n": 0 }), 400, "n", "")]
-#[case(json!({ "n": 100 }), 400, "n", "")]
-#[case(json!({ "logit_bias": { "5": 1 } }), 400, "logit_bias", "")]
-#[case(json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "nonsense" } } } }), 400, "response_format", "")]
-fn what_is_wrong_is_said(#[case] more: Value, #[case] status: u16, #[case] param: &str, #[case] code: &str) {
-    let (found, body) = SERVER.chat(more);
-    assert_eq!(found, status, "{body}");
-    let error = &body["error"];
-    assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
-    assert_eq!(error["type"], "invalid_request_error");
-    let expected = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
-    assert_eq!((&error["param"], &error["code"]), (&expected(param), &expected(code)), "{body}");
+#[test]
+fn what_is_wrong_is_said() {
+    let server = Server::start(&[]);
+    let cases = [
+        (json!({ "model": "other" }), 404, "model", "model_not_found"),
+        (json!({ "max_tokens": 100_000 }), 400, "", "context_length_exceeded"),
+        (json!({ "temperature": -1 }), 400, "temperature", ""),
+        (json!({ "messages": [] }), 400, "messages", ""),
+        (json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }), 400, "messages", ""),
+        (json!({ "messages": "text" }), 400, "", ""),
+        (json!({ "n": 0 }), 400, "n", ""),
+        (json!({ "n": 100 }), 400, "n", ""),
+        (json!({ "logit_bias": { "5": 1 } }), 400, "logit_bias", ""),
+        (
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "nonsense" } } } }),
+            400,
+            "response_format",
+            "",
+        ),
+    ];
+    for (more, status, param, code) in cases {
+        let (found, body) = server.chat(more);
+        assert_eq!(found, status, "{body}");
+        let error = &body["error"];
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
+        assert_eq!(error["type"], "invalid_request_error");
+        let expected = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
+        assert_eq!((&error["param"], &error["code"]), (&expected(param), &expected(code)), "{body}");
+    }
 }
 
 #[test]
 fn other_paths_are_answered_too() {
-    assert_eq!(SERVER.get("/health"), (200, r#"{"status":"ok"}"#.to_owned()));
-    let models: Value = serde_json::from_str(&SERVER.get("/v1/models").1).unwrap();
+    let server = Server::start(&[]);
+    assert_eq!(server.get("/health"), (200, r#"{"status":"ok"}"#.to_owned()));
+    let models: Value = serde_json::from_str(&server.get("/v1/models").1).unwrap();
     assert_eq!(models["data"][0]["id"], "demo");
-    assert_eq!(SERVER.get("/v1/models/demo").0, 200);
-    assert_eq!(SERVER.get("/v1/models/some/other").0, 404);
-    for (status, body) in [SERVER.get("/nowhere"), SERVER.get("/v1/chat/completions")] {
+    assert_eq!(server.get("/v1/models/demo").0, 200);
+    assert_eq!(server.get("/v1/models/some/other").0, 404);
+    for (status, body) in [server.get("/nowhere"), server.get("/v1/chat/completions")] {
         let body: Value = serde_json::from_str(&body).unwrap();
         assert!(matches!(status, 404 | 405) && body["error"]["message"].is_string(), "{status} {body}");
     }
-    let (status, body) = SERVER.ask("POST", "/v1/chat/completions", "", "{");
+    let (status, body) = server.ask("POST", "/v1/chat/completions", "", "{");
     assert!(status == 400 && body.contains("the body is not as expected"), "{body}");
-    let (status, page) = SERVER.get("/");
+    let (status, page) = server.get("/");
     assert!(status == 200 && page.contains("<title>Leveret</title>"), "{page}");
     assert!(!page.contains("src=") && !page.contains("http"), "the page needs nothing from elsewhere");
 }
@@ -211,20 +219,21 @@ fn other_paths_are_answered_too() {
 /// The JSON is of the schema whatever the model would rather say; keys cost no pass.
 #[test]
 fn a_schema_is_kept() {
+    let server = Server::start(&[]);
     let schema = json!({
         "type": "object", "additionalProperties": false, "required": ["a_rather_long_name_of_a_field", "yes"],
         "properties": { "a_rather_long_name_of_a_field": { "enum": ["red", "green"] }, "yes": { "type": "boolean" } },
     });
     let format = json!({ "type": "json_schema", "json_schema": { "name": "it", "strict": true, "schema": schema } });
     let more = json!({ "response_format": format, "max_tokens": 200, "temperature": 1.0, "seed": 5 });
-    let (status, body) = SERVER.chat(more);
+    let (status, body) = server.chat(more);
     assert_eq!((status, &body["choices"][0]["finish_reason"]), (200, &json!("stop")), "{body}");
     let reply: Value = serde_json::from_str(body["choices"][0]["message"]["content"].as_str().unwrap()).unwrap();
     assert!(
         reply["yes"].is_boolean() && matches!(reply["a_rather_long_name_of_a_field"].as_str(), Some("red" | "green"))
     );
     let object = json!({ "type": "json_object" });
-    let (status, body) = SERVER.chat(json!({ "response_format": object, "max_tokens": 4 }));
+    let (status, body) = server.chat(json!({ "response_format": object, "max_tokens": 4 }));
     assert_eq!(status, 200);
     assert!(body["choices"][0]["message"]["content"].as_str().unwrap().starts_with('{'), "{body}");
 }
