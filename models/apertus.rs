@@ -43,7 +43,7 @@ impl From<ApertusConfig> for Apertus {
             num_attention_heads: own.num_attention_heads,
             num_key_value_heads: own.num_key_value_heads.map(Some),
             head_dim: own.head_dim,
-            rms_norm_eps: own.rms_norm_eps.unwrap_or(1e-5),
+            rms_norm_eps: Some(own.rms_norm_eps.unwrap_or(1e-5)),
             vocab_size: own.vocab_size,
             max_position_embeddings: own.max_position_embeddings.or(Some(65_536)),
             attention_bias: own.attention_bias.unwrap_or(false),
@@ -87,7 +87,7 @@ impl Architecture for Apertus {
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> DenseLayer<B> {
-        let qk_norm_eps = Some(self.config.rms_norm_eps);
+        let qk_norm_eps = Some(self.config.rms_norm_eps());
         let attention = SelfAttentionConfig { qk_norm_eps, ..SelfAttentionConfig::new(&self.config) };
         DenseLayer::new(&self.config, &attention, device)
     }

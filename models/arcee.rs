@@ -15,6 +15,7 @@ pub struct Arcee(DecoderConfig);
 impl From<DecoderConfig> for Arcee {
     fn from(mut config: DecoderConfig) -> Self {
         config.style.gated = false;
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.max_position_embeddings.get_or_insert(4096);
         if config.hidden_act == Activation::Silu {
             config.hidden_act = Activation::Relu2;

@@ -64,6 +64,16 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         self.config().head(rows, norm, device)
     }
 
+    /// The layer whose keys and values layer `index` reads: its own, unless it makes none.
+    fn kv_layer(&self, index: usize) -> usize {
+        index
+    }
+
+    /// A second embedding, of which layers read beside hidden states, if there is one.
+    fn layer_embedding(&self) -> Option<LayerEmbedding> {
+        None
+    }
+
     /// The experts that tokens choose among in layer `index`, if it has some; each is a unit of its own.
     fn experts(&self, index: usize) -> Option<Experts> {
         let _ = index;
@@ -91,6 +101,14 @@ pub trait DecoderLayer<B: Backend>: Send {
     /// Runs the layer over `x: [batch, seq, hidden_size]` and appends to its KV cache; what experts are to add to the
     /// result it leaves in the step.
     fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3>;
+
+    /// Ends a layer that left something to experts, which made `mixture` of it; `inputs` are the step's `layer_inputs`.
+    ///
+    /// Shapes: `x`, as the layer left it, `mixture` and the result `[batch, seq, hidden_size]`.
+    fn finish(&self, x: Tensor<B, 3>, mixture: Tensor<B, 3>, inputs: Option<&Tensor<B, 3>>) -> Tensor<B, 3> {
+        let _ = inputs;
+        x + mixture
+    }
 }
 
 /// Sizes of a decoder that do not depend on its weights.
@@ -98,7 +116,9 @@ pub trait DecoderLayer<B: Backend>: Send {
 pub struct Dims {
     /// Decoder layers.
     pub num_layers: usize,
-    /// Width of the hidden states.
+    /// Width of the embedding and of the head's rows.
+    pub embedding_size: usize,
+    /// Width of the hidden states that go from layer to layer.
     pub hidden_size: usize,
     /// Width inside the MLP.
     pub intermediate_size: usize,
@@ -116,6 +136,17 @@ pub struct Dims {
     pub max_positions: usize,
     /// Whether attention does more to scores than scale and mask them.
     pub shapes_scores: bool,
+}
+
+/// A second embedding, of which layers read beside hidden states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerEmbedding {
+    /// Its tensor, behind the prefix.
+    pub name: &'static str,
+    /// Its rows; ids beyond them have the first.
+    pub rows: usize,
+    /// Numbers of a row, those of all layers.
+    pub width: usize,
 }
 
 /// The checkpoint's names of a model's parts, as the model with a head saves them.

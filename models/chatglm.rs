@@ -48,7 +48,7 @@ impl From<ChatGlmConfig> for ChatGlm {
             num_attention_heads: own.num_attention_heads,
             num_key_value_heads: Some(own.multi_query_group_num.filter(|_| shared)),
             head_dim: own.kv_channels,
-            rms_norm_eps: own.layernorm_epsilon.unwrap_or(1e-5),
+            rms_norm_eps: Some(own.layernorm_epsilon.unwrap_or(1e-5)),
             vocab_size: own.padded_vocab_size,
             max_position_embeddings: own.seq_length.or(Some(2048)),
             attention_bias: bias || own.add_qkv_bias.unwrap_or(false),

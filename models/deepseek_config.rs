@@ -46,7 +46,7 @@ impl Deepseek {
         self.base.check()?;
         self.own.latent.check(&self.base)?;
         self.own.moe.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["n_routed_experts", "num_experts_per_tok"])
     }
 
     pub(crate) fn dims(&self) -> Dims {

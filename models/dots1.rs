@@ -53,7 +53,7 @@ impl Architecture for Dots1 {
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
         self.own.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["n_routed_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {
@@ -71,7 +71,7 @@ impl Architecture for Dots1 {
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MoeLayer<B> {
         let base = SelfAttentionConfig::new(&self.base);
-        let (sliding_window, qk_norm_eps) = (self.sliding_window(index), Some(self.base.rms_norm_eps));
+        let (sliding_window, qk_norm_eps) = (self.sliding_window(index), Some(self.base.rms_norm_eps()));
         let attention = SelfAttentionConfig { sliding_window, qk_norm_eps, ..base };
         let mlp = match self.experts(index) {
             Some(_) => self.sparse.feed_forward_beside(self.shared, &self.base, device),

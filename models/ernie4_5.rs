@@ -19,6 +19,7 @@ impl From<DecoderConfig> for Ernie45 {
         (config.attention_bias, config.mlp_bias) = (bias, bias);
         config.head_dim.get_or_insert(128);
         config.num_key_value_heads.get_or_insert(Some(2));
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.max_position_embeddings.get_or_insert(131_072);
         Self(config)
     }

@@ -25,6 +25,7 @@ pub struct Ernie4_5Moe {
 impl From<With<MoeConfig>> for Ernie4_5Moe {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(4));
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(131_072);
         // On all linear layers but those of experts that tokens choose.
         let bias = own.use_bias == Some(true);
@@ -58,7 +59,7 @@ impl Architecture for Ernie4_5Moe {
         if self.own.moe_layer_interval == Some(0) {
             return Err(unsupported("moe_layer_interval", 0, "a positive number"));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["moe_num_experts", "moe_k"])
     }
 
     fn dims(&self) -> Dims {

@@ -18,6 +18,7 @@ impl From<DecoderConfig> for Exaone4 {
     fn from(mut config: DecoderConfig) -> Self {
         config.style.order = Order::Post;
         (config.attention_bias, config.mlp_bias) = (false, false);
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.sliding_window.get_or_insert(Some(4096));
         let all = config.sliding_window.flatten().is_none();
         config.window_pattern(if all { 1 } else { config.sliding_window_period().unwrap_or(4) });
@@ -55,7 +56,7 @@ impl Architecture for Exaone4 {
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> DenseLayer<B> {
         let attention = SelfAttentionConfig {
             sliding_window: self.sliding_window(index),
-            qk_norm_eps: Some(self.0.rms_norm_eps),
+            qk_norm_eps: Some(self.0.rms_norm_eps()),
             ..SelfAttentionConfig::new(&self.0)
         };
         DenseLayer::new(&self.0, &attention, device)

@@ -70,6 +70,26 @@ impl DecoderConfig {
 }
 
 impl WeightMap {
+    /// What Gemma 4 and 3n call what layers make of their own inputs.
+    pub(crate) fn layer_inputs() -> Self {
+        let map = Self::renamed(&[
+            ("layer_input.per_layer_input_gate", "per_layer_input_gate"),
+            ("layer_input.per_layer_projection", "per_layer_projection"),
+            ("layer_input.post_per_layer_input_norm", "post_per_layer_input_norm"),
+        ]);
+        map.outside("layer_inputs.per_layer_model_projection", "per_layer_model_projection")
+            .outside("layer_inputs.per_layer_projection_norm", "per_layer_projection_norm")
+    }
+
+    /// What checkpoints have of layers that read the keys and values of others, and nobody reads.
+    pub(crate) const OF_SHARED_KEYS: &[&str] = &[
+        "rotary_emb.inv_freq",
+        ".self_attn.k_proj.weight",
+        ".self_attn.v_proj.weight",
+        ".self_attn.k_norm.weight",
+        ".self_attn.v_norm.weight",
+    ];
+
     /// What Gemma 2 and 3 call the four norms.
     pub(crate) fn gemma2() -> Self {
         Self::renamed(&[

@@ -73,7 +73,7 @@ impl Architecture for Gemma3 {
         let attention = SelfAttentionConfig {
             sliding_window: self.sliding_window(index),
             scale: config.gemma2_scale(),
-            qk_norm: Some((QkNorm::Each(NormKind::RmsPlusOne), config.rms_norm_eps)),
+            qk_norm: Some((QkNorm::Each(NormKind::RmsPlusOne), config.rms_norm_eps())),
             ..SelfAttentionConfig::new(config)
         };
         let layer = DenseLayer::new(config, &attention, device);

@@ -43,6 +43,7 @@ impl DecoderConfig {
     pub(crate) fn glm_defaults(&mut self) {
         (self.style.partial_rotary, self.style.interleaved) = (Some(0.5), true);
         self.head_dim.get_or_insert(128);
+        self.rms_norm_eps.get_or_insert(1.562_5e-7);
         self.num_key_value_heads.get_or_insert(Some(2));
         self.max_position_embeddings.get_or_insert(131_072);
         self.mlp_bias = false;

@@ -23,6 +23,7 @@ pub struct Glm4Moe {
 impl From<With<MoeConfig>> for Glm4Moe {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(8));
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(131_072);
         base.mlp_bias = false;
         let defaults = V3Defaults {
@@ -52,7 +53,7 @@ impl Architecture for Glm4Moe {
         self.base.check()?;
         self.own.check()?;
         self.rope().check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["n_routed_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {
@@ -66,7 +67,7 @@ impl Architecture for Glm4Moe {
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MoeLayer<B> {
         let base = SelfAttentionConfig::new(&self.base);
-        let qk_norm_eps = (self.own.use_qk_norm == Some(true)).then_some(self.base.rms_norm_eps);
+        let qk_norm_eps = (self.own.use_qk_norm == Some(true)).then_some(self.base.rms_norm_eps());
         let attention = SelfAttentionConfig { qk_norm_eps, o_bias: false, ..base };
         let mlp = match self.experts(index) {
             Some(_) => self.sparse.feed_forward_beside(self.shared, &self.base, device),

@@ -24,6 +24,7 @@ pub struct GptOss {
 impl From<With<MoeConfig>> for GptOss {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(8));
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(131_072);
         base.sliding_window.get_or_insert(Some(128));
         base.head_dim.get_or_insert(64);
@@ -56,7 +57,7 @@ impl Architecture for GptOss {
         if self.limit <= 0.0 {
             return Err(unsupported("swiglu_limit", self.limit, "a positive number"));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {

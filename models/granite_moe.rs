@@ -62,13 +62,13 @@ impl Architecture for GraniteMoe {
         if self.own.logits_scaling == Some(0.0) {
             return Err(unsupported("logits_scaling", 0, "a number that logits can be divided by"));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> GraniteMoeLayer<B> {
         let scale = self.own.attention_multiplier.unwrap_or(1.0);
         let attention = SelfAttentionConfig { scale, ..SelfAttentionConfig::new(&self.base) };
-        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps, device);
+        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps(), device);
         GraniteMoeLayer {
             input_layernorm: norm(),
             self_attn: SelfAttention::new(&attention, device),

@@ -16,6 +16,7 @@ impl From<DecoderConfig> for Helium {
     fn from(mut config: DecoderConfig) -> Self {
         config.style.interleaved = true;
         config.head_dim.get_or_insert(128);
+        config.rms_norm_eps.get_or_insert(1e-8);
         config.max_position_embeddings.get_or_insert(4096);
         Self(config)
     }

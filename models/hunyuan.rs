@@ -15,6 +15,7 @@ pub struct HunYuan(DecoderConfig);
 
 impl From<DecoderConfig> for HunYuan {
     fn from(mut config: DecoderConfig) -> Self {
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.max_position_embeddings.get_or_insert(2048);
         config.mlp_bias = false;
         Self(config)
@@ -43,7 +44,7 @@ impl Architecture for HunYuan {
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> DenseLayer<B> {
         let attention = SelfAttentionConfig {
-            qk_norm: Some((QkNorm::EachRotated(NormKind::Rms), self.0.rms_norm_eps)),
+            qk_norm: Some((QkNorm::EachRotated(NormKind::Rms), self.0.rms_norm_eps())),
             ..SelfAttentionConfig::new(&self.0)
         };
         DenseLayer::new(&self.0, &attention, device)

@@ -1,8 +1,7 @@
 //! Llama 4: most layers turn neighbours in a head and norm what they have turned, the others know no positions; experts
 //! are given hidden states that are weighed already.
 //!
-//! Layers that turn see the last `attention_chunk_size` positions at most, counted from multiples of it: sequences may be
-//! as long as one such chunk, in which that makes no difference.
+//! Layers that turn see no further back than to the last multiple of `attention_chunk_size`.
 //!
 //! Reference: `transformers/models/llama4/modeling_llama4.py`.
 
@@ -27,6 +26,8 @@ use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Dim
 pub struct Llama4 {
     base: DecoderConfig,
     own: Llama4Fields,
+    /// Layer by layer, whether it sees its chunk alone or everything, where the config says it.
+    chunked: Option<Vec<String>>,
     sparse: Sparse,
 }
 
@@ -63,14 +64,16 @@ const NAMES: ExpertNames = ExpertNames {
     ..ExpertNames::USUAL
 };
 
+/// How `layer_types` calls a layer that sees its chunk alone.
+const CHUNKED: &str = "chunked_attention";
+
 impl From<With<Llama4Fields>> for Llama4 {
     fn from(With { mut base, own }: With<Llama4Fields>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(8));
         base.head_dim.get_or_insert(128);
-        let positions = *base.max_position_embeddings.get_or_insert(131_072);
-        base.max_position_embeddings = Some(positions.min(own.text.attention_chunk_size.unwrap_or(usize::MAX)));
-        // They say which layers turn, as `no_rope_layers` does.
-        base.layer_types = None;
+        base.rms_norm_eps.get_or_insert(1e-5);
+        base.max_position_embeddings.get_or_insert(131_072);
+        let chunked = base.layer_types.take();
         base.mlp_bias = false;
         let routing = Routing::softmax(own.moe.num_experts_per_tok.unwrap_or(1));
         let sparse = Sparse {
@@ -81,7 +84,7 @@ impl From<With<Llama4Fields>> for Llama4 {
             kind: Some(ExpertKind::Transposed(base.hidden_act)),
             ..Sparse::default()
         };
-        Self { base, own, sparse }
+        Self { base, own, chunked, sparse }
     }
 }
 
@@ -92,6 +95,16 @@ impl Llama4 {
             Some(turns) => turns.get(index).is_some_and(|turns| *turns != 0),
             None => !(index + 1).is_multiple_of(self.own.text.no_rope_layer_interval.unwrap_or(4)),
         }
+    }
+
+    /// Positions of a chunk, where layer `index` sees its own alone.
+    fn chunk(&self, index: usize) -> Option<usize> {
+        let chunked = match &self.chunked {
+            Some(kinds) => kinds[index] == CHUNKED,
+            None => self.turns(index),
+        };
+        let size = self.own.text.attention_chunk_size.unwrap_or(8192);
+        (chunked && size < self.base.max_positions()).then_some(size)
     }
 
     fn is_sparse(&self, index: usize) -> bool {
@@ -140,12 +153,30 @@ impl Architecture for Llama4 {
             let expected = format!("one entry for each of {} layers", self.base.num_hidden_layers);
             return Err(unsupported("no_rope_layers", format!("of length {}", turns.len()), expected));
         }
-        self.sparse.routing.check(self.sparse.count)
+        if self.own.text.attention_chunk_size == Some(0) {
+            return Err(unsupported("attention_chunk_size", 0, "a positive number"));
+        }
+        if let Some(kinds) = &self.chunked {
+            if kinds.len() != self.base.num_hidden_layers {
+                let expected = format!("one entry for each of {} layers", self.base.num_hidden_layers);
+                return Err(unsupported("layer_types", format!("of length {}", kinds.len()), expected));
+            }
+            if let Some(kind) = kinds.iter().find(|kind| ![CHUNKED, "full_attention"].contains(&kind.as_str())) {
+                return Err(unsupported("layer_types", kind, "chunked_attention or full_attention"));
+            }
+        }
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn dims(&self) -> Dims {
         let dims = self.base.dims();
-        Dims { intermediate_size: dims.intermediate_size.max(self.mlp_width()), ..dims }
+        let shapes_scores = (0..dims.num_layers).any(|index| self.chunk(index).is_some());
+        Dims { intermediate_size: dims.intermediate_size.max(self.mlp_width()), shapes_scores, ..dims }
+    }
+
+    /// At the end of a chunk, all of it.
+    fn sliding_window(&self, index: usize) -> Option<usize> {
+        self.chunk(index)
     }
 
     fn rope(&self) -> RopeParameters {
@@ -156,18 +187,24 @@ impl Architecture for Llama4 {
     }
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Llama4Layer<B> {
-        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps, device);
+        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps(), device);
         let turns = self.turns(index);
         let norms = turns && self.own.moe.use_qk_norm != Some(false);
         let attention = SelfAttentionConfig::new(&self.base);
-        let eps = norms.then_some(self.base.rms_norm_eps);
+        let eps = norms.then_some(self.base.rms_norm_eps());
         let feed_forward = match self.is_sparse(index) {
             true => self.sparse.feed_forward_beside(self.base.intermediate_size, &self.base, device),
             false => FeedForward::Dense(GatedMlp::with_width(&self.base, self.mlp_width(), device)),
         };
         Llama4Layer {
             input_layernorm: norm(),
-            self_attn: Llama4Attention::new(&attention, turns, eps, self.temperature(index), device),
+            self_attn: Llama4Attention::new(
+                &attention,
+                (turns, self.chunk(index)),
+                eps,
+                self.temperature(index),
+                device,
+            ),
             post_attention_layernorm: norm(),
             feed_forward,
         }

@@ -60,6 +60,7 @@ impl From<With<Fields>> for MiniCpm3 {
         // Heads have a width of their own here.
         base.head_dim = Some(*latent.qk_rope_head_dim.get_or_insert(32));
         base.num_key_value_heads = Some(None);
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(32_768);
         let depth = (base.num_hidden_layers as f64).sqrt();
         base.style.residual_scale = scales.scale_depth.map_or(1.0, |scale| scale / depth);
@@ -96,7 +97,7 @@ impl Architecture for MiniCpm3 {
     }
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MiniCpm3Layer<B> {
-        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps, device);
+        let norm = || RmsNorm::new(self.base.hidden_size, self.base.rms_norm_eps(), device);
         MiniCpm3Layer {
             opening: (index == 0).then(|| Opening::scaled(self.scales.scale_emb)),
             input_layernorm: norm(),

@@ -52,7 +52,7 @@ impl Architecture for MiniMaxM2 {
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
         self.rope().check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn rope(&self) -> RopeParameters {
@@ -64,7 +64,7 @@ impl Architecture for MiniMaxM2 {
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MoeLayer<B> {
-        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps));
+        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps()));
         let attention = SelfAttentionConfig { qk_norm, ..SelfAttentionConfig::new(&self.base) };
         MoeLayer::new(&self.base, &attention, self.sparse.feed_forward(&self.base, device), device)
     }

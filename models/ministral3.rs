@@ -15,6 +15,7 @@ pub struct Ministral3(DecoderConfig);
 impl From<DecoderConfig> for Ministral3 {
     fn from(mut config: DecoderConfig) -> Self {
         config.num_key_value_heads.get_or_insert(Some(8));
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.max_position_embeddings.get_or_insert(262_144);
         config.head_dim.get_or_insert(128);
         (config.attention_bias, config.mlp_bias) = (false, false);

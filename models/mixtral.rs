@@ -19,6 +19,7 @@ pub struct Mixtral {
 impl From<With<MoeConfig>> for Mixtral {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(8));
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(131_072);
         (base.attention_bias, base.mlp_bias) = (false, false);
         let normed = Some(Normed::Plus(0.0));
@@ -44,7 +45,7 @@ impl Architecture for Mixtral {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     fn rope(&self) -> RopeParameters {

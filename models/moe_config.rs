@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::{ConfigError, unsupported};
 use crate::layers::{Correction, ExpertKind, ExpertNames, Experts, FeedForward, GatedMlp, Moe, Router, Routing};
+use crate::registry::in_jsons_words;
 use crate::{Backend, DecoderConfig};
 
 /// A `config.json` read as what all families have and what some have beside it.
@@ -24,8 +25,11 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for With<T> {
 /// Reads some fields of a config; an error says which it is about.
 pub(crate) fn part<T: DeserializeOwned, E: Error>(config: &serde_json::Value) -> Result<T, E> {
     serde_path_to_error::deserialize(config).map_err(|error| match error.path().to_string().as_str() {
-        "." => E::custom(error.inner()),
-        field => E::custom(ConfigError::Field { field: field.to_owned(), reason: error.inner().to_string() }),
+        "." => E::custom(in_jsons_words(error.inner().to_string())),
+        field => {
+            let reason = in_jsons_words(error.inner().to_string());
+            E::custom(ConfigError::Field { field: field.to_owned(), reason })
+        }
     })
 }
 

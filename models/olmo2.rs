@@ -17,6 +17,7 @@ impl From<DecoderConfig> for Olmo2 {
     fn from(mut config: DecoderConfig) -> Self {
         config.style.order = Order::Post;
         config.mlp_bias = false;
+        config.rms_norm_eps.get_or_insert(1e-5);
         Self(config)
     }
 }
@@ -36,7 +37,7 @@ impl Architecture for Olmo2 {
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> DenseLayer<B> {
         let attention = SelfAttentionConfig {
-            qk_norm: Some((QkNorm::Whole(NormKind::Rms), self.0.rms_norm_eps)),
+            qk_norm: Some((QkNorm::Whole(NormKind::Rms), self.0.rms_norm_eps())),
             ..SelfAttentionConfig::new(&self.0)
         };
         DenseLayer::new(&self.0, &attention, device)

@@ -21,6 +21,7 @@ impl From<DecoderConfig> for Olmo3 {
     fn from(mut config: DecoderConfig) -> Self {
         config.style.order = Order::Post;
         config.mlp_bias = false;
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.sliding_window.get_or_insert(Some(4096));
         config.window_pattern(4);
         let [global, local] = config.ropes_of_kinds();
@@ -64,7 +65,7 @@ impl Architecture for Olmo3 {
         let config = &self.config;
         let attention = SelfAttentionConfig {
             sliding_window: self.sliding_window(index),
-            qk_norm: Some((QkNorm::Whole(NormKind::Rms), config.rms_norm_eps)),
+            qk_norm: Some((QkNorm::Whole(NormKind::Rms), config.rms_norm_eps())),
             ..SelfAttentionConfig::new(config)
         };
         DenseLayer::new(config, &attention, device)

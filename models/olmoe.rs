@@ -18,6 +18,7 @@ pub struct Olmoe {
 
 impl From<With<MoeConfig>> for Olmoe {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(4096);
         base.mlp_bias = false;
         let normed = (own.norm_topk_prob == Some(true)).then_some(Normed::Plus(0.0));
@@ -42,11 +43,11 @@ impl Architecture for Olmoe {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.base.check()?;
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_experts", "num_experts_per_tok"])
     }
 
     fn layer<B: Backend>(&self, _index: usize, device: &B::Device) -> MoeLayer<B> {
-        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps));
+        let qk_norm = Some((QkNorm::Whole(NormKind::Rms), self.base.rms_norm_eps()));
         let attention = SelfAttentionConfig { qk_norm, ..SelfAttentionConfig::new(&self.base) };
         MoeLayer::new(&self.base, &attention, self.sparse.feed_forward(&self.base, device), device)
     }

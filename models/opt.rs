@@ -1,12 +1,13 @@
-//! OPT: learned positions whose first two rows are skipped, LayerNorms, biases, and an MLP of ReLU without a gate.
+//! OPT: learned positions whose first two rows are skipped, LayerNorms, biases, and an MLP of ReLU without a gate. The
+//! 350m norms behind attention and MLP, and has an embedding of another width than its hidden states.
 //!
 //! Reference: `transformers/models/opt/modeling_opt.py`.
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
-use crate::layers::{DenseLayer, NormKind, Opening, SelfAttentionConfig};
-use crate::{Activation, Architecture, Backend, ConfigError, DecoderConfig, Names, WeightMap};
+use crate::config::{Order, unsupported};
+use crate::layers::{Closing, DenseLayer, Head, NormKind, Opening, SelfAttentionConfig};
+use crate::{Activation, Architecture, Backend, ConfigError, DecoderConfig, Dims, Names, WeightMap};
 
 /// The `config.json` of an OPT.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,7 +47,12 @@ impl From<OptConfig> for Opt {
             mlp_bias: own.enable_bias.unwrap_or(true),
             ..DecoderConfig::default()
         };
-        (config.style.norm, config.style.gated, config.style.no_rope) = (NormKind::LayerBias, false, true);
+        let plain = own.layer_norm_elementwise_affine == Some(false);
+        let norm = if plain { NormKind::LayerPlain } else { NormKind::LayerBias };
+        (config.style.norm, config.style.gated, config.style.no_rope) = (norm, false, true);
+        if own.do_layer_norm_before == Some(false) {
+            config.style.order = Order::PostSum;
+        }
         Self { config, own }
     }
 }
@@ -62,20 +68,15 @@ impl Architecture for Opt {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let (own, hidden) = (&self.own, self.own.hidden_size);
-        if own.do_layer_norm_before == Some(false) {
-            return Err(unsupported("do_layer_norm_before", false, "true"));
+        match self.embedding_size() {
+            0 => Err(unsupported("word_embed_proj_dim", 0, "a positive number")),
+            width if width > 1 << 20 => Err(unsupported("word_embed_proj_dim", width, "a number up to a million")),
+            _ => self.config.check(),
         }
-        if own._remove_final_layer_norm == Some(true) {
-            return Err(unsupported("_remove_final_layer_norm", true, "false"));
-        }
-        if own.layer_norm_elementwise_affine == Some(false) {
-            return Err(unsupported("layer_norm_elementwise_affine", false, "true"));
-        }
-        match own.word_embed_proj_dim.filter(|dim| *dim != hidden) {
-            Some(dim) => Err(unsupported("word_embed_proj_dim", dim, format!("hidden_size = {hidden}"))),
-            None => self.config.check(),
-        }
+    }
+
+    fn dims(&self) -> Dims {
+        Dims { embedding_size: self.embedding_size(), ..self.config.dims() }
     }
 
     fn names(&self) -> Names {
@@ -83,19 +84,52 @@ impl Architecture for Opt {
     }
 
     fn weight_map(&self) -> WeightMap {
+        let (of_attention, of_mlp) = match self.config.style.order {
+            Order::PostSum => ("post_self_attn_layernorm", "post_mlp_layernorm"),
+            _ => ("input_layernorm", "post_attention_layernorm"),
+        };
         let map = WeightMap::renamed(&[
-            ("input_layernorm", "self_attn_layer_norm"),
+            (of_attention, "self_attn_layer_norm"),
+            (of_mlp, "final_layer_norm"),
             ("self_attn.o_proj", "self_attn.out_proj"),
-            ("post_attention_layernorm", "final_layer_norm"),
             ("mlp.up_proj", "fc1"),
             ("mlp.down_proj", "fc2"),
         ]);
+        let map = map.outside("opening.project_in", "project_in").outside("closing.project_out", "project_out");
+        let map = map.outside("closing.norm", "final_layer_norm");
         map.outside("opening.positions", "embed_positions.weight")
     }
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> DenseLayer<B> {
         let config = &self.config;
         let layer = DenseLayer::new(config, &SelfAttentionConfig::new(config), device);
-        layer.opened(index, || Opening::positions(config, 2, device))
+        let (width, last) = (self.embedding_size(), index + 1 == config.num_hidden_layers);
+        let layer = layer.opened(index, || match self.is_projected() {
+            true => Opening::positions(config, 2, device).projected(width, config, device),
+            false => Opening::positions(config, 2, device),
+        });
+        layer.closed((last && self.is_projected()).then(|| Closing::new(config, self.has_final_norm(), width, device)))
+    }
+
+    fn head<B: Backend>(&self, rows: usize, norm: bool, device: &B::Device) -> Head<B> {
+        // Where hidden states are wider than the head, the last layer has norm and matrix between.
+        let norm = norm && self.has_final_norm() && !self.is_projected();
+        let config = DecoderConfig { hidden_size: self.embedding_size(), ..self.config.clone() };
+        config.head(rows, norm, device)
+    }
+}
+
+impl Opt {
+    /// Width of the embedding and of the head's rows.
+    fn embedding_size(&self) -> usize {
+        self.own.word_embed_proj_dim.unwrap_or(self.config.hidden_size)
+    }
+
+    fn is_projected(&self) -> bool {
+        self.embedding_size() != self.config.hidden_size
+    }
+
+    fn has_final_norm(&self) -> bool {
+        self.config.style.order != Order::PostSum && self.own._remove_final_layer_norm != Some(true)
     }
 }

@@ -16,6 +16,7 @@ pub struct Phi3(DecoderConfig);
 impl From<DecoderConfig> for Phi3 {
     fn from(mut config: DecoderConfig) -> Self {
         config.style.partial_rotary = Some(1.0);
+        config.rms_norm_eps.get_or_insert(1e-5);
         config.max_position_embeddings.get_or_insert(4096);
         config.original_max_position_embeddings.get_or_insert(4096);
         config.sliding_window.get_or_insert(None);

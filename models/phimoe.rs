@@ -23,9 +23,10 @@ const CHOSEN: usize = 2;
 impl From<With<MoeConfig>> for PhiMoe {
     fn from(With { mut base, own }: With<MoeConfig>) -> Self {
         base.num_key_value_heads.get_or_insert(Some(8));
+        base.rms_norm_eps.get_or_insert(1e-5);
         base.max_position_embeddings.get_or_insert(131_072);
         base.mlp_bias = false;
-        base.layer_norm_eps = Some(base.rms_norm_eps);
+        base.layer_norm_eps = Some(base.rms_norm_eps());
         base.style.norm = NormKind::LayerBias;
         base.style.head_bias = own.lm_head_bias == Some(true);
         let jitter = own.router_jitter_noise.unwrap_or(0.01);
@@ -60,7 +61,7 @@ impl Architecture for PhiMoe {
                 format!("short_mscale, {:?}", rope.short_mscale),
             ));
         }
-        self.sparse.routing.check(self.sparse.count)
+        self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }
 
     /// The reference divides by the factors for short sequences, whatever the length.

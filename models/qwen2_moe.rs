@@ -53,7 +53,7 @@ impl Architecture for Qwen2Moe {
         self.own.check()?;
         match self.sparse.count {
             0 => Ok(()),
-            count => self.sparse.routing.check(count),
+            count => self.sparse.routing.check(count, ["num_experts", "num_experts_per_tok"]),
         }
     }
 

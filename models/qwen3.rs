@@ -39,7 +39,7 @@ impl Architecture for Qwen3 {
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> DenseLayer<B> {
         let sliding_window = self.sliding_window(index);
-        let qk_norm_eps = Some(self.0.rms_norm_eps);
+        let qk_norm_eps = Some(self.0.rms_norm_eps());
         let attention = SelfAttentionConfig { sliding_window, qk_norm_eps, ..SelfAttentionConfig::new(&self.0) };
         DenseLayer::new(&self.0, &attention, device)
     }

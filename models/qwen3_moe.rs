@@ -48,7 +48,7 @@ impl Architecture for Qwen3Moe {
         self.own.check()?;
         match self.sparse.count {
             0 => Ok(()),
-            count => self.sparse.routing.check(count),
+            count => self.sparse.routing.check(count, ["num_experts", "num_experts_per_tok"]),
         }
     }
 
@@ -59,7 +59,7 @@ impl Architecture for Qwen3Moe {
 
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> MoeLayer<B> {
         let base = SelfAttentionConfig::new(&self.base);
-        let (sliding_window, qk_norm_eps) = (self.sliding_window(index), Some(self.base.rms_norm_eps));
+        let (sliding_window, qk_norm_eps) = (self.sliding_window(index), Some(self.base.rms_norm_eps()));
         let attention = SelfAttentionConfig { sliding_window, qk_norm_eps, ..base };
         let mlp = match self.experts(index) {
             Some(_) => self.sparse.feed_forward(&self.base, device),

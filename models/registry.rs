@@ -69,6 +69,7 @@ architectures![
     crate::Gemma,
     crate::Gemma2,
     crate::Gemma3,
+    crate::Gemma3n,
     crate::Gemma4,
     crate::Phi,
     crate::Phi3,
@@ -130,15 +131,33 @@ fn text_model(config: &str) -> Result<(String, String), ConfigError> {
 }
 
 fn parse<T: DeserializeOwned>(config: &str) -> Result<T, ConfigError> {
-    let mut json = serde_json::Deserializer::from_str(config);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let (field, reason) = (error.path().to_string(), error.inner().to_string());
+    let whole = |error: serde_json::Error| ConfigError::Field { field: ".".to_owned(), reason: error.to_string() };
+    // Read as any JSON first, so that a value of a wrong type is told apart from a file that is no JSON.
+    let json: serde_json::Value = serde_json::from_str(config).map_err(whole)?;
+    serde_path_to_error::deserialize(&json).map_err(|error| {
+        let (field, reason) = (error.path().to_string(), in_jsons_words(error.inner().to_string()));
         // Where a config is read in parts, the reason names the field.
         match reason.strip_prefix('`').and_then(|reason| reason.split_once("`: ")) {
             Some((field, reason)) => ConfigError::Field { field: field.to_owned(), reason: reason.to_owned() },
             None => ConfigError::Field { field, reason },
         }
     })
+}
+
+/// What the parser says in the words of JSON and not of this program's types.
+pub(crate) fn in_jsons_words(reason: String) -> String {
+    let Some((found, expected)) = reason.rsplit_once("expected ") else { return reason };
+    let expected = match expected {
+        "usize" | "u8" | "u32" | "u64" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list",
+        "string or map" => "a string",
+        "a map" => "an object",
+        "a boolean" => "true or false",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{found}expected {expected}")
 }
 
 fn supported() -> impl Iterator<Item = &'static str> {
@@ -176,10 +195,40 @@ mod tests {
         assert_eq!((dims.num_layers, dims.head_dim, dims.num_kv_heads), (3, 16, 2));
     }
 
+    /// transformers' classes differ in it.
+    #[test]
+    fn an_absent_epsilon_is_the_familys_own() {
+        struct Epsilon;
+        impl Visitor for Epsilon {
+            type Output = f64;
+            fn visit<A: Architecture>(self, architecture: A) -> f64 {
+                architecture.config().rms_norm_eps()
+            }
+        }
+        for (model_type, epsilon) in [("llama", 1e-6), ("minicpm3", 1e-5), ("mixtral", 1e-5), ("glm4", 1.562_5e-7)] {
+            let config = MISTRAL.replace("mistral", model_type).replace("rms_norm_eps", "other");
+            assert_eq!(open(&config, Epsilon).unwrap(), epsilon, "{model_type}");
+        }
+    }
+
     #[test]
     fn opens_the_text_part_of_a_multimodal_config() {
         let config = format!(r#"{{"model_type":"some_vision_model","text_config":{MISTRAL}}}"#);
         assert_eq!(open(&config, ReadDims).unwrap().num_layers, 3);
+    }
+
+    #[test]
+    fn wrong_types_are_told_in_jsons_words() {
+        let says = |field: &str, value: &str| {
+            let config = MISTRAL.replacen("{", &format!(r#"{{"{field}":{value},"#), 1);
+            open(&config, ReadDims).unwrap_err().to_string()
+        };
+        assert_eq!(says("hidden_act", "3"), "`hidden_act`: invalid type: integer `3`, expected a string");
+        let long = "`max_position_embeddings`: invalid type: floating point `1.5`, expected a whole number";
+        assert_eq!(says("max_position_embeddings", "1.5"), long);
+        let theta = "`rope_theta`: invalid type: string \"x\", expected a number";
+        assert_eq!(says("rope_theta", "\"x\""), theta);
+        assert!(open("[]", ReadDims).unwrap_err().to_string().ends_with("expected an object"));
     }
 
     #[test]

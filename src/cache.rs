@@ -7,6 +7,13 @@ use leveret_models::layers::{KvCache, PAD, Positions};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
+/// How many columns a layer has to keep, if not all: later layers of a pass may read from it what its own next chunk of
+/// queries does not see.
+pub(crate) fn kept_window<B: Backend>(decoder: &dyn Decoder<B>, layer: usize) -> Option<usize> {
+    let shared = || (layer + 1..decoder.dims().num_layers).any(|other| decoder.kv_layer(other) == layer);
+    decoder.sliding_window(layer).filter(|_| !shared())
+}
+
 /// Keys and values of a batch of sequences, addressed by layer.
 #[derive(Debug, Clone)]
 pub struct Cache<B: Backend> {
@@ -15,6 +22,8 @@ pub struct Cache<B: Backend> {
     columns: Positions,
     /// Tokens of each sequence.
     lengths: Vec<usize>,
+    /// Tokens of each in the first pass.
+    prompts: Vec<usize>,
     /// Columns that room is made for.
     reserve: usize,
     /// The tokens of each sequence.
@@ -24,9 +33,9 @@ pub struct Cache<B: Backend> {
 impl<B: Backend> Cache<B> {
     /// An empty cache for `batch` sequences, with room for `reserve` columns.
     pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
-        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(decoder.sliding_window(i), reserve)).collect();
-        let (lengths, tokens) = (vec![0; batch], vec![Vec::new(); batch]);
-        Self { layers, columns: Positions::new(batch, Vec::new()), lengths, reserve, tokens }
+        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(kept_window(decoder, i), reserve)).collect();
+        let (lengths, prompts, tokens) = (vec![0; batch], vec![0; batch], vec![Vec::new(); batch]);
+        Self { layers, columns: Positions::new(batch, Vec::new()), lengths, prompts, reserve, tokens }
     }
 
     /// Some sequences of several caches in one, with room for `reserve` columns.
@@ -35,6 +44,7 @@ impl<B: Backend> Cache<B> {
     pub(crate) fn joined(mut parts: Vec<(Self, Vec<usize>)>, reserve: usize) -> Self {
         let rows = || parts.iter().flat_map(|(cache, rows)| rows.iter().map(move |row| (cache, *row)));
         let lengths: Vec<_> = rows().map(|(cache, row)| cache.lengths[row]).collect();
+        let prompts = rows().map(|(cache, row)| cache.prompts[row]).collect();
         let tokens = rows().map(|(cache, row)| cache.tokens[row].clone()).collect();
         let total = lengths.iter().copied().max().unwrap_or(0);
         let row = |length: &usize| std::iter::repeat_n(PAD, total - length).chain(0..*length as i32);
@@ -50,7 +60,7 @@ impl<B: Backend> Cache<B> {
             let parts: Vec<_> = layer.iter().zip(&parts).map(|(layer, (_, rows))| (layer, rows.as_slice())).collect();
             joined.push(KvCache::joined(&parts, total, reserve));
         }
-        Self { layers: joined, columns, lengths, reserve, tokens }
+        Self { layers: joined, columns, lengths, prompts, reserve, tokens }
     }
 
     /// Takes the columns of one sequence that went through every layer before, layer by layer those of each buffer.
@@ -59,7 +69,7 @@ impl<B: Backend> Cache<B> {
         let empty = std::mem::take(&mut self.layers).into_iter();
         self.layers = empty.zip(layers).map(|(layer, columns)| layer.with_columns(columns, total)).collect();
         self.columns = Positions::new(1, (0..total as i32).collect());
-        (self.lengths, self.tokens) = (vec![total], vec![tokens]);
+        (self.lengths, self.prompts, self.tokens) = (vec![total], vec![total], vec![tokens]);
     }
 
     /// Whether these sequences are all that it holds, in order and without columns that none of them has, and it has
@@ -111,6 +121,11 @@ impl<B: Backend> Cache<B> {
         self.reserve
     }
 
+    /// Tokens of each sequence in the first pass.
+    pub(crate) fn prompts(&self) -> &[usize] {
+        &self.prompts
+    }
+
     pub(crate) fn columns(&self) -> &Positions {
         &self.columns
     }
@@ -127,10 +142,14 @@ impl<B: Backend> Cache<B> {
 
     /// Takes note of the columns and tokens of a pass that begins.
     pub(crate) fn begin(&mut self, positions: &Positions, tokens: &[Vec<u32>]) {
+        let first = self.columns.columns() == 0;
         self.columns = self.columns.extended(positions);
         self.tokens.iter_mut().zip(tokens).for_each(|(all, new)| all.extend(new));
         for (row, length) in self.lengths.iter_mut().enumerate() {
             *length += positions.row(row).iter().filter(|position| **position != PAD).count();
+        }
+        if first {
+            self.prompts.clone_from(&self.lengths);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, TransposedExpert};
 use leveret_models::registry::{self, Visitor};
-use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims};
+use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims, LayerEmbedding};
 
 use crate::error::Result;
 use crate::record::{self, Record};
@@ -16,6 +16,10 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     /// The length beyond which all keys are computed anew.
     fn recomputes_beyond(&self) -> Option<usize>;
     fn sliding_window(&self, layer: usize) -> Option<usize>;
+    /// The layer whose keys and values a layer reads.
+    fn kv_layer(&self, layer: usize) -> usize;
+    /// The embedding that layers read of beside hidden states.
+    fn layer_embedding(&self) -> Option<LayerEmbedding>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
     fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
@@ -81,6 +85,14 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
         Architecture::sliding_window(self, layer)
     }
 
+    fn kv_layer(&self, layer: usize) -> usize {
+        Architecture::kv_layer(self, layer)
+    }
+
+    fn layer_embedding(&self) -> Option<LayerEmbedding> {
+        Architecture::layer_embedding(self)
+    }
+
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline {
         let (dims, map) = (Architecture::dims(self), self.weight_map());
         let layer = |index| {
@@ -89,7 +101,8 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
         };
         Outline {
             names: self.names(),
-            embedding: [dims.vocab_size, dims.hidden_size],
+            embedding: [dims.vocab_size, dims.embedding_size],
+            layer_embedding: Architecture::layer_embedding(self),
             layers: (0..dims.num_layers).map(layer).collect(),
             experts: (0..dims.num_layers)
                 .map(|i| {

@@ -1,4 +1,6 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use leveret_models::ConfigError;
 
@@ -7,7 +9,7 @@ use leveret_models::ConfigError;
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}{}", path.display(), next(error))]
     Io { path: PathBuf, error: std::io::Error },
     #[error("{}: not JSON as expected: {reason}", path.display())]
     Json { path: PathBuf, reason: String },
@@ -64,6 +66,38 @@ pub enum Error {
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("{}: `{found}` is there, which {reason}; choose an empty directory", path.display())]
     NotEmpty { path: PathBuf, found: String, reason: &'static str },
+    #[error(
+        "there is no model `{model}` on {hub} that everybody may see, nor a directory of that name; check the spelling, \
+         or pass a token (--token, HF_TOKEN) if it is private"
+    )]
+    NoModel { model: String, hub: String },
+    #[error("{model} has no revision `{revision}`; choose a branch, tag or commit of {page}/commits/main")]
+    NoRevision { model: String, revision: String, page: String },
+    #[error("{model} has no file `{file}` at revision {revision}; see {page}/tree/{revision}")]
+    NoFile { model: String, revision: String, file: String, page: String },
+    #[error(
+        "the hub does not give {model} to everybody (it answers {status}); accept its licence at {page}, and pass {token} \
+         that may read it: --token, HF_TOKEN, or the file that `hf auth login` writes"
+    )]
+    NoAccess { model: String, status: u16, page: String, token: &'static str },
+    #[error("{model} has no weights in safetensors files, found {found}; choose another revision or a converted model")]
+    NoWeights { model: String, found: &'static str },
+    #[error("{url}: {reason}; check the connection, and give the command again: it goes on where it stopped")]
+    Connection { url: String, reason: String },
+    #[error("{url}: {found} bytes are offered, the hub's list says {expected}; try again later")]
+    WrongLength { url: String, expected: u64, found: u64 },
+    #[error("{url}: other bytes are offered ({found}) than the hub's list says ({expected}); try again later")]
+    WrongBytes { url: String, expected: String, found: String },
+    #[error(
+        "{model} is wanted offline, and {} lacks {}; `leveret pull {model}`, when online, brings what is missing",
+        dir.display(),
+        missing.join(", ")
+    )]
+    Offline { model: String, dir: PathBuf, missing: Vec<String> },
+    #[error("{model} is not in the cache ({}); `leveret ls` shows what is", dir.display())]
+    NotCached { model: String, dir: PathBuf },
+    #[error("{}: {error}", path.display())]
+    Coming { path: PathBuf, error: Arc<Error> },
     #[error("no device is given to run on; give at least one")]
     NoDevices,
     #[error("{what} was not found; {next}")]
@@ -109,17 +143,26 @@ pub enum Error {
     )]
     VocabSize { path: PathBuf, expected: usize, found: usize },
     #[error(
-        "{}: has other {what} than {}; compare models that share a tokenizer",
+        "{}: has other {what} than {}{}; compare models that share a tokenizer",
         path.display(),
-        other.display()
+        other.display(),
+        numbers.map(|[one, other]| format!(" ({one} and {other})")).unwrap_or_default()
     )]
-    Incomparable { path: PathBuf, other: PathBuf, what: &'static str },
+    Incomparable { path: PathBuf, other: PathBuf, what: &'static str, numbers: Option<[usize; 2]> },
+    #[error("windows of {window} tokens are asked for, the model has {max_positions} positions; lower --window")]
+    Window { window: usize, max_positions: usize },
+    #[error(
+        "{}: there is no such file; give one with --reference, let tests/fixtures/make.py show how transformers makes it, \
+         or compare with another checkpoint on a text (--against DIR --text FILE)",
+        path.display()
+    )]
+    NoReference { path: PathBuf },
     #[error("the text has {tokens} tokens; give one of at least 2")]
     ShortText { tokens: usize },
     #[error("{}: {reason}", path.display())]
     Tokenizer { path: PathBuf, reason: String },
     #[error(
-        "{}: there is no tokenizer.json here; give token ids, or make one with transformers' \
+        "{}: there is no tokenizer.json here; give token ids (--tokens 1,15,27), or make one with transformers' \
          `AutoTokenizer.from_pretrained(...).save_pretrained(...)`",
         path.display()
     )]
@@ -177,6 +220,20 @@ pub(crate) fn human(bytes: u64) -> String {
     match unit {
         0 => format!("{bytes} bytes"),
         _ => format!("{:.1} {}", (u128::from(bytes) * 10).div_ceil(u128::from(scale)) as f64 / 10.0, UNITS[unit]),
+    }
+}
+
+/// What to do about an error of the operating system, where that can be said.
+fn next(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; check the path",
+        ErrorKind::PermissionDenied => "; let this user read and write there, or choose another place",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space, or choose a directory on another disk",
+        ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written to",
+        ErrorKind::NotADirectory => "; give a directory",
+        ErrorKind::IsADirectory => "; give a file",
+        ErrorKind::OutOfMemory => "; end what else takes memory, or lower --ram",
+        _ => "",
     }
 }
 

@@ -8,6 +8,7 @@ mod checkpoint;
 mod config;
 mod constraint;
 mod decoder;
+mod disk;
 mod doctor;
 mod encoder;
 mod engine;
@@ -15,6 +16,8 @@ mod error;
 mod experts;
 mod generate;
 mod generation_config;
+#[cfg(feature = "hub")]
+mod hub;
 mod io;
 #[cfg(feature = "json_schema")]
 mod json_schema;
@@ -51,6 +54,8 @@ pub use encoder::Encoder;
 pub use engine::Cancellation;
 pub use error::{Error, Least, Result};
 pub use generate::{Completion, FinishReason, Generation, Token};
+#[cfg(feature = "hub")]
+pub use hub::{CachedModel, Hub, HubToken, PullEvent, Removal, RepoId};
 #[cfg(feature = "json_schema")]
 pub use json_schema::{Grammars, JsonSchema};
 pub use leveret_models as models;

@@ -1,4 +1,4 @@
-//! From a directory to a model that generates: the one place where everything meets.
+//! From a directory or a name to a model that generates: the one place where everything meets.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,9 @@ use crate::engine::{Cancellation, Engine, Parts, Request, Rows, Stage};
 use crate::error::{AtPath, Error, Result};
 use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
-use crate::io::read_text;
+#[cfg(feature = "hub")]
+use crate::hub::Hub;
+use crate::io::{Place, read_text};
 use crate::memory::{self, Budget, Limit};
 use crate::options::GenerateOptions;
 use crate::plan::{Plan, Prediction, Rates};
@@ -56,6 +58,8 @@ pub struct Builder<B: Backend> {
     transfer: Transfer,
     profile: bool,
     attention: Result<Box<dyn Attention<B>>>,
+    #[cfg(feature = "hub")]
+    hub: Option<Hub>,
 }
 
 impl<B: Backend> Builder<B> {
@@ -125,6 +129,13 @@ impl<B: Backend> Builder<B> {
         self
     }
 
+    /// The hub that a model's name is looked up on; that of the environment otherwise.
+    #[cfg(feature = "hub")]
+    pub fn hub(mut self, hub: Hub) -> Self {
+        self.hub = Some(hub);
+        self
+    }
+
     /// An attention implementation of your own.
     pub fn custom_attention(mut self, attention: impl Attention<B> + 'static) -> Self {
         self.attention = Ok(Box::new(attention));
@@ -132,14 +143,26 @@ impl<B: Backend> Builder<B> {
     }
 
     /// Reads configs and headers, checks every tensor's name, shape and dtype, and reads no weights yet.
+    ///
+    /// Of a model on the hub just these are downloaded here; its weights begin to come when the first of them is used, and
+    /// are computed with as they come.
     pub fn load(self) -> Result<Model<B>> {
         let pin = self.pin;
         self.load_by(&|device| upload::to::<B>(device, pin))
     }
 
+    /// Where the checkpoint is.
+    fn place(&self) -> Result<Place> {
+        #[cfg(feature = "hub")]
+        return self.hub.clone().unwrap_or_else(Hub::from_env).place(&self.path);
+        #[cfg(not(feature = "hub"))]
+        Ok(Place { dir: self.path.clone(), ..Place::default() })
+    }
+
     /// The same, with weights that reach the devices by given ways.
     pub(crate) fn load_by(self, upload: &dyn Fn(&B::Device) -> Result<Shared<B>>) -> Result<Model<B>> {
-        let dir = self.path;
+        let place = self.place()?;
+        let dir = place.dir;
         let config_path = dir.join("config.json");
         let text = read_text(&config_path).at(&config_path)?;
         let decoder = decoder::open::<B>(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
@@ -148,7 +171,7 @@ impl<B: Backend> Builder<B> {
         let template = ChatTemplate::from_dir(&dir)?.map(Arc::new);
         let generation = GenerationConfig::from_dir(&dir, config.json())?;
 
-        let checkpoint = Arc::new(Checkpoint::open(&dir)?);
+        let checkpoint = Arc::new(Checkpoint::open_coming(&dir, &place.coming)?);
         // Asked before anything is made on a device: where something is missing, a backend may panic.
         let first = self.devices.first().cloned().ok_or(Error::NoDevices)?;
         let ram = Limit::new(self.ram, memory::available()?).shared_by(self.devices.len() * self.models);
@@ -187,12 +210,13 @@ impl<B: Backend> Builder<B> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Loads the checkpoint in directory `path` with defaults; see [`Model::builder`] for more.
+    /// Loads a checkpoint with defaults; see [`Model::builder`] for more.
     pub fn from_pretrained(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).load()
     }
 
-    /// Says how the checkpoint in directory `path` is to be loaded.
+    /// Says how a checkpoint is to be loaded: that in directory `path`, or else the model of that name on the Hugging Face
+    /// hub, as `org/name` or `org/name@revision`.
     pub fn builder(path: impl AsRef<Path>) -> Builder<B> {
         Builder {
             path: path.as_ref().to_owned(),
@@ -205,6 +229,8 @@ impl<B: Backend> Model<B> {
             transfer: Transfer::default(),
             profile: false,
             attention: Ok(Box::new(leveret_models::layers::Flash)),
+            #[cfg(feature = "hub")]
+            hub: None,
         }
     }
 
@@ -252,6 +278,11 @@ impl<B: Backend> Model<B> {
     /// The format that the checkpoint's linear layers are packed in, if they are.
     pub fn format(&self) -> Option<Format> {
         self.format
+    }
+
+    /// Whether the devices have memory of their own, which `vram` is the budget of.
+    pub fn has_device_memory(&self) -> bool {
+        self.engine.has_own_memory()
     }
 
     /// Whether the checkpoint has a chat template.

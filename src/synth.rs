@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, View};
 use serde_json::json;
 
+use crate::disk;
 use crate::error::{AtPath, Error, Result};
 use crate::run_dtype::RunDtype;
 
@@ -98,9 +99,14 @@ impl Synth {
         if dir.join("config.json").exists() {
             return unusable("there is a checkpoint already; choose another directory");
         }
-        std::fs::create_dir_all(dir).at(dir)?;
         let mut shards = vec![self.outer()];
         shards.extend((0..self.num_hidden_layers).map(|index| self.layer(index)));
+        let width = if self.dtype == RunDtype::Bfloat16 || self.dtype == RunDtype::Float16 { 2 } else { 4 };
+        let bytes = |(_, shape): &(String, Vec<usize>)| {
+            shape.iter().fold(width, |product: u64, size| product.saturating_mul(*size as u64))
+        };
+        disk::check_room(dir, shards.iter().flatten().map(bytes).fold(0, u64::saturating_add))?;
+        std::fs::create_dir_all(dir).at(dir)?;
         let name = |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, self.num_hidden_layers + 1);
         shards.par_iter().enumerate().try_for_each(|(index, tensors)| {
             let path = dir.join(name(index));

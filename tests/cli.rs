@@ -70,6 +70,29 @@ fn verify_compares_with_the_reference() {
     assert!(text.contains("perplexity") && text.contains("mean KL"), "{text}");
 }
 
+/// What a flag does not do is said, and so is what it does to nobody's surprise.
+#[test]
+fn warnings_say_what_has_no_effect() {
+    let says = |args: &[&str]| {
+        let mut command = leveret(&[&["generate", "The mansion", "--quiet"], args].concat());
+        String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap()
+    };
+    assert!(says(&["--max-tokens", "1", "--vram", "1GiB", "--device", "cpu"]).contains("warning: --vram says nothing"));
+    assert!(says(&["--max-tokens", "0"]).contains("warning: --max-tokens is 0"));
+    assert_eq!(says(&["--max-tokens", "1"]), "");
+}
+
+/// A disk is asked before the first byte is written.
+#[test]
+fn synth_asks_for_room_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args = ["synth", out.to_str().unwrap(), "--preset", "llama-3.1-70b", "--num-hidden-layers", "10000"];
+    let text = error(leveret(&args));
+    assert!(text.contains("are needed there") && text.contains("are free"), "{text}");
+    assert!(!out.exists());
+}
+
 /// Answers of another model are an error that says so.
 #[test]
 fn verify_tells_another_models_reference() {
@@ -106,17 +129,22 @@ fn a_packed_checkpoint_is_made_shown_and_compared() {
     }
     assert!(stdout(leveret(&verify)).contains("perplexity: "));
 
+    let windows = [&verify[..6], &["--window", "5000"]].concat();
+    std::fs::write(&words, "The mansion. ".repeat(200)).unwrap();
+    assert!(error(leveret(&windows)).contains("the model has 512 positions; lower --window"));
     std::fs::write(&words, "").unwrap();
     assert!(error(leveret(&verify)).contains("the text has 0 tokens; give one of at least 2"));
     let others = fixture("llama");
     let verify = ["verify", "models/demo", "--against", others.to_str().unwrap(), "--text", words.to_str().unwrap()];
     assert!(error(leveret(&verify)).contains("models/demo: has other vocab_size than"));
+    assert!(error(leveret(&verify)).contains("(1536 and 128); compare models"));
     let text = error(leveret(&["pack", "models/demo", dir, "--bits", "4"]));
     assert!(text.contains("choose an empty directory"), "{text}");
     assert!(error(leveret(&["pack", dir, "nowhere", "--bits", "4"])).contains("packed already (int8)"));
     let mut wrong = leveret(&["pack", "models/demo", "nowhere", "--bits", "4", "--float"]);
     let wrong = wrong.assert().code(2).get_output().stderr.clone();
-    assert!(String::from_utf8(wrong).unwrap().contains("no format of floats"));
+    let wrong = String::from_utf8(wrong).unwrap();
+    assert!(wrong.contains("no format of floats") && wrong.contains("leveret pack"), "{wrong}");
 }
 
 /// Answers that are not numbers, or not as many as questions, agree with nothing.
@@ -155,7 +183,10 @@ fn info_lists_families_and_describes_a_checkpoint() {
 fn errors_are_one_line_and_exit_code_1() {
     let prompt = ["generate", "x"];
     let with = |args: &[&str]| error(leveret(&[&prompt, args].concat()));
-    assert_eq!(with(&["--model", "nowhere"]), "error: nowhere/config.json: No such file or directory (os error 2)\n");
+    assert_eq!(
+        with(&["--model", "nowhere"]),
+        "error: nowhere/config.json: No such file or directory (os error 2); check the path\n"
+    );
     assert!(with(&["--ram", "1KiB"]).contains("a budget of 1.0 KiB is too small: the least is"));
     assert!(with(&["--max-tokens", "600"]).contains("the model has 512"));
     assert!(with(&["--top-p", "2"]).contains("top_p is 2, expected more than 0 and at most 1"));
@@ -164,7 +195,10 @@ fn errors_are_one_line_and_exit_code_1() {
     let no_template = with(&["--chat", "--model", plain.path().to_str().unwrap()]);
     assert!(no_template.contains("there is no chat template here"), "{no_template}");
     let dir = fixture("llama");
-    assert!(with(&["--model", dir.to_str().unwrap()]).contains("there is no tokenizer.json here"));
+    assert!(
+        with(&["--model", dir.to_str().unwrap()]).contains("there is no tokenizer.json here; give token ids (--tokens")
+    );
+    assert!(error(leveret(&["verify", "models/demo"])).contains("there is no such file; give one with --reference"));
     assert!(error(leveret(&["generate", ""])).contains("the prompt is empty"));
     assert!(error(leveret(&["generate", "--tokens", "1,5000"])).contains("token id 5000 is out of range"));
 }
@@ -177,6 +211,8 @@ fn wrong_flags_exit_with_2() {
         ("--device", "cpu,ndarray", "several devices have to be of one kind"),
         ("--device", "cpu:1", "there is one of it"),
         ("--device", "cuda", "this build has no `cuda`"),
+        ("--max-tokens", "-1", "expected a whole number of at least 0"),
+        ("--top-k", "-1", "expected a whole number of at least 0"),
         ("--ram", "lots", "`lots` is not a size"),
         ("--dtype", "int8", "unknown dtype `int8`"),
         ("--attention", "fast", "invalid value 'fast'"),
@@ -191,7 +227,7 @@ fn wrong_flags_exit_with_2() {
         (&["pack", "models/demo", "out", "--bits", "3"], "invalid value '3'"),
         (&["pack", "models/demo", "out", "--bits", "8", "--max-shard-size", "min"], "`min` is not the size of a file"),
         (&["verify", "models/demo", "--against", "models/demo"], "--text <FILE>"),
-        (&["verify", "models/demo", "--text", "README.md"], "--against <DIR>"),
+        (&["verify", "models/demo", "--text", "README.md"], "--against <MODEL>"),
         (&["verify", "models/demo", "--against", "a", "--text", "b", "--window", "1"], "at least 2"),
     ] {
         let output = leveret(args).assert().code(2);

@@ -108,9 +108,9 @@ fn a_missing_expert_is_named() {
 
 /// Configs of experts that nobody can compute are refused, and the field is named.
 #[rstest]
-#[case("mixtral", "num_local_experts", "0", "`num_experts` is 0")]
+#[case("mixtral", "num_local_experts", "0", "`num_local_experts` is 0")]
 #[case("mixtral", "num_experts_per_tok", "0", "`num_experts_per_tok` is 0")]
-#[case("mixtral", "num_local_experts", "99999999", "`num_experts` is 99999999")]
+#[case("mixtral", "num_local_experts", "99999999", "`num_local_experts` is 99999999")]
 #[case("mixtral", "num_local_experts", "-1", "`num_local_experts`: invalid value: integer `-1`")]
 #[case("mixtral", "hidden_size", "\"wide\"", "`hidden_size`: invalid type: string \"wide\"")]
 #[case("qwen3_moe", "moe_intermediate_size", "0", "`moe_intermediate_size` is 0")]
@@ -132,6 +132,13 @@ fn a_missing_expert_is_named() {
 #[case("glm4_moe", "partial_rotary_factor", "0.1", "`partial_rotary_factor` is for 1 numbers")]
 #[case("ernie4_5_moe", "moe_layer_interval", "0", "`moe_layer_interval` is 0")]
 #[case("granitemoe", "logits_scaling", "0.0", "`logits_scaling` is 0")]
+#[case("gemma4_moe", "num_experts", "0", "`num_experts` is 0")]
+#[case("gemma4_moe", "top_k_experts", "9", "`top_k_experts` is 9")]
+#[case("gemma4_moe", "moe_intermediate_size", "null", "`moe_intermediate_size` is 0")]
+#[case("gemma4_moe", "per_layer_config", "{\"0\": {\"head_dim\": 4}}", "`per_layer_config` is given otherwise")]
+#[case("gemma4_shared", "num_kv_shared_layers", "5", "`num_kv_shared_layers` is 5, expected less than")]
+#[case("gemma4_shared", "num_kv_shared_layers", "4", "`num_kv_shared_layers` is 4, expected so many")]
+#[case("gemma4_shared", "hidden_size_per_layer_input", "7", "shape")]
 fn bad_configs_are_refused(#[case] name: &str, #[case] field: &str, #[case] value: &str, #[case] want: &str) {
     let dir = crate::support::copy_of(&fixture(name));
     let path = dir.path().join("config.json");

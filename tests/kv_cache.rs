@@ -45,7 +45,9 @@ fn a_decode_pass_computes_one_position() {
 
 /// Prompts that are far longer than the window, at once and in parts.
 #[rstest]
-fn a_window_forgets_without_a_trace(#[values("mistral", "qwen2_sliding", "qwen3_sliding")] name: &str) {
+fn a_window_forgets_without_a_trace(
+    #[values("mistral", "qwen2_sliding", "qwen3_sliding", "gemma4_shared")] name: &str,
+) {
     let mut model = load(&fixture(name));
     let tokens: Vec<u32> = (0..700).map(|i| i * 13 % 90).collect();
     let whole = model.logits(&tokens, &[]).unwrap();

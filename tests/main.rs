@@ -9,6 +9,8 @@ mod doctor;
 mod examples;
 mod experts;
 mod generation;
+#[cfg(feature = "hub")]
+mod hub;
 mod joining;
 mod kv_cache;
 mod measure;

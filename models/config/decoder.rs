@@ -21,18 +21,12 @@ pub struct DecoderConfig {
     pub head_dim: Option<usize>,
     #[serde(default)]
     pub hidden_act: Activation,
-    #[serde(default = "rms_norm_eps")]
-    pub rms_norm_eps: f64,
+    /// When absent, each family has its own default.
+    pub rms_norm_eps: Option<f64>,
     #[serde(default)]
     pub vocab_size: usize,
     /// Whether every token sees those behind it: true or `all`.
     pub use_bidirectional_attention: Option<serde_json::Value>,
-    pub global_head_dim: Option<usize>,
-    pub num_global_key_value_heads: Option<usize>,
-    pub attention_k_eq_v: Option<bool>,
-    pub hidden_size_per_layer_input: Option<usize>,
-    pub num_kv_shared_layers: Option<usize>,
-    pub enable_moe_block: Option<bool>,
     pub max_position_embeddings: Option<usize>,
     #[serde(default, deserialize_with = "or_default")]
     pub attention_bias: bool,
@@ -92,10 +86,6 @@ pub enum Pattern {
     Letters(String),
 }
 
-fn rms_norm_eps() -> f64 {
-    1e-6
-}
-
 /// Reads `null` as an absent field.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -110,6 +100,11 @@ impl DecoderConfig {
     /// Key and value heads; as many as query heads when the config says `null`.
     pub fn num_kv_heads(&self) -> usize {
         self.num_key_value_heads.flatten().unwrap_or(self.num_attention_heads)
+    }
+
+    /// What mean squares are raised by, which each family fills in where the config is silent.
+    pub fn rms_norm_eps(&self) -> f64 {
+        self.rms_norm_eps.unwrap_or(1e-6)
     }
 
     /// `max_position_embeddings`, which each family fills in where the config is silent.
@@ -133,7 +128,7 @@ impl DecoderConfig {
     /// What variances and mean squares of hidden states are raised by.
     pub(crate) fn norm_eps(&self) -> f64 {
         match self.style.norm {
-            NormKind::Rms | NormKind::RmsPlusOne => self.rms_norm_eps,
+            NormKind::Rms | NormKind::RmsPlusOne => self.rms_norm_eps(),
             _ => self.layer_norm_eps.unwrap_or(1e-5),
         }
     }
@@ -174,6 +169,7 @@ impl DecoderConfig {
     pub fn dims(&self) -> Dims {
         Dims {
             num_layers: self.num_hidden_layers,
+            embedding_size: self.hidden_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
             vocab_size: self.vocab_size,

@@ -4,6 +4,7 @@ mod activation;
 mod check;
 mod decoder;
 mod error;
+mod sharing;
 mod style;
 mod window;
 
@@ -12,4 +13,5 @@ pub(crate) use check::MOST_LAYERS;
 pub use decoder::DecoderConfig;
 pub use error::ConfigError;
 pub(crate) use error::unsupported;
+pub(crate) use sharing::KvSharing;
 pub use style::{Order, Style};

@@ -13,8 +13,6 @@ pub struct Style {
     pub gated: bool,
     /// Whether the MLP's activation is learned.
     pub xielu: bool,
-    /// Whether a layer's hidden states are multiplied by a factor in the end.
-    pub layer_scalar: bool,
     /// What attention and MLP are multiplied by before they are added.
     pub residual_scale: f64,
     /// Whether the head adds a bias.
@@ -40,6 +38,8 @@ pub enum Order {
     Pre,
     /// Behind both, before the residual is added.
     Post,
+    /// Behind both, when the residual has been added.
+    PostSum,
     /// Before and behind both.
     Around,
     /// One for attention and MLP, which read the same hidden states.
@@ -56,7 +56,6 @@ impl Default for Style {
             transposed: false,
             gated: true,
             xielu: false,
-            layer_scalar: false,
             residual_scale: 1.0,
             head_bias: false,
             logit_scale: 1.0,

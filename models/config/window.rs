@@ -12,6 +12,11 @@ impl DecoderConfig {
         self.layer_types.get_or_insert_with(|| (0..layers).map(kind).collect());
     }
 
+    /// Whether a layer of this kind has a window.
+    pub(crate) fn slides(kind: &str) -> bool {
+        kind == SLIDING
+    }
+
     /// The window of layer `index`, where `layer_types` names one.
     pub(crate) fn typed_window(&self, index: usize) -> Option<usize> {
         let kind = self.layer_types.as_ref().and_then(|kinds| kinds.get(index));

@@ -28,14 +28,16 @@ pub struct SelfAttentionConfig {
     pub v_norm_eps: Option<f64>,
     /// Whether values are the keys as they are before norm and rotation.
     pub values_are_keys: bool,
+    /// Whether keys and values are those of another layer.
+    pub shares_keys: bool,
     /// What queries, keys and values are cut off at, on either side of 0.
     pub clip_qkv: Option<f64>,
     /// Positions that a query sees, itself included, if not all.
     pub sliding_window: Option<usize>,
     /// What scores are multiplied by.
     pub scale: f64,
-    /// How queries grow with their position: by how much, and after how many positions each time.
-    pub query_growth: Option<(f64, usize)>,
+    /// How queries grow with their position, if they do.
+    pub query_growth: Option<QueryGrowth>,
     /// What scaled scores are held below in size, smoothly.
     pub softcap: Option<f64>,
     /// How scores fall with the distance, if they do.
@@ -51,6 +53,43 @@ pub enum Qkv {
     Apart,
     /// One, in so many groups of heads: in each the queries, then their keys, then their values.
     Groups(usize),
+}
+
+/// How queries grow with their position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum QueryGrowth {
+    /// After every so many positions, by the logarithm of how many times, times `beta` (Ministral 3).
+    Steps {
+        /// How much.
+        beta: f64,
+        /// After how many positions.
+        every: usize,
+    },
+    /// As the logarithm of their position does beyond this one (Qwen 1).
+    Log {
+        /// Where it begins.
+        beyond: usize,
+    },
+}
+
+impl QueryGrowth {
+    /// Positions up to which nothing grows.
+    pub(super) fn beyond(&self) -> usize {
+        match *self {
+            Self::Steps { every, .. } => every,
+            Self::Log { beyond } => beyond,
+        }
+    }
+
+    /// What the query at a position is multiplied by.
+    pub(super) fn at(&self, position: i32) -> f32 {
+        let position = f64::from(position.max(0));
+        let growth = match *self {
+            Self::Steps { beta, every } => 1.0 + beta * (position / every as f64).floor().ln_1p(),
+            Self::Log { beyond } => ((position + 1.0).ln() / (beyond as f64).ln()).max(1.0),
+        };
+        growth as f32
+    }
 }
 
 impl SelfAttentionConfig {
@@ -69,6 +108,7 @@ impl SelfAttentionConfig {
             qk_norm: None,
             v_norm_eps: None,
             values_are_keys: false,
+            shares_keys: false,
             clip_qkv: config.clip_qkv,
             sliding_window: None,
             scale: (config.head_dim() as f64).powf(-0.5),

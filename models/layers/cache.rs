@@ -109,6 +109,20 @@ impl<B: Backend> KvCache<B> {
         self.alive(q, [buffer.clone(), buffer], &like)
     }
 
+    /// What queries `[batch, num_heads, seq, head_dim]` of a layer without keys see of the first `columns` of this one,
+    /// which forgets nothing; on the device of the queries.
+    pub fn read(&self, q: Tensor<B, 4>, columns: usize) -> Alive<B> {
+        let device = q.device();
+        let there = |buffer: &Tensor<B, 4>| match buffer.device() == device {
+            true => buffer.clone(),
+            // By way of the host, as hidden states go.
+            false => Tensor::from_data(buffer.clone().narrow(2, 0, columns).to_data(), (&device, buffer.dtype())),
+        };
+        let [k, v] = [self.buffers.first(), self.buffers.last()]
+            .map(|buffer| there(buffer.expect("the layer that is read from comes first")));
+        Alive { q, k, v, columns: 0..columns, dropped: 0 }
+    }
+
     /// Makes room for columns like these; gives the first of them.
     fn make_room(&mut self, like: &[Tensor<B, 4>]) -> usize {
         self.forget();

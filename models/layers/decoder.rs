@@ -1,7 +1,7 @@
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::prelude::Tensor;
 
-use super::{Input, Mlp, Norm, Opening, SelfAttention, SelfAttentionConfig, Step, parameter};
+use super::{Closing, Input, Mlp, Norm, Opening, SelfAttention, SelfAttentionConfig, Step};
 use crate::config::{DecoderConfig, Order};
 use crate::{Backend, DecoderLayer};
 
@@ -18,10 +18,11 @@ pub struct DenseLayer<B: Backend> {
     post_attention_layernorm: Option<Norm<B>>,
     mlp: Mlp<B>,
     post_mlp_layernorm: Option<Norm<B>>,
-    /// What hidden states are multiplied by in the end.
-    layer_scalar: Option<Param<Tensor<B, 1>>>,
+    closing: Option<Closing<B>>,
     /// Whether the MLP reads what attention reads.
     parallel: bool,
+    /// Whether norms behind attention and MLP are of the sums.
+    norms_sums: bool,
     residual_scale: f64,
 }
 
@@ -37,11 +38,12 @@ impl<B: Backend> DenseLayer<B> {
             opening: None,
             input_layernorm: norm(&[Order::Pre, Order::Around, Order::Parallel, Order::ParallelApart]),
             self_attn: SelfAttention::new(attention, device),
-            post_self_attn_layernorm: norm(&[Order::Post, Order::Around]),
+            post_self_attn_layernorm: norm(&[Order::Post, Order::PostSum, Order::Around]),
             post_attention_layernorm: norm(&[Order::Pre, Order::Around, Order::ParallelApart]),
             mlp: Mlp::new(config, device),
-            post_mlp_layernorm: norm(&[Order::Post, Order::Around]),
-            layer_scalar: config.style.layer_scalar.then(|| parameter([1], device)),
+            post_mlp_layernorm: norm(&[Order::Post, Order::PostSum, Order::Around]),
+            closing: None,
+            norms_sums: order == Order::PostSum,
             parallel: matches!(order, Order::Parallel | Order::ParallelApart),
             residual_scale: config.style.residual_scale,
         }
@@ -50,6 +52,11 @@ impl<B: Backend> DenseLayer<B> {
     /// The same with what makes hidden states of embeddings, if it is the first layer.
     pub fn opened(self, index: usize, opening: impl FnOnce() -> Opening<B>) -> Self {
         Self { opening: (index == 0).then(opening), ..self }
+    }
+
+    /// The same with what makes of hidden states what the head reads, if it is the last layer.
+    pub fn closed(self, closing: Option<Closing<B>>) -> Self {
+        Self { closing, ..self }
     }
 
     /// Adds a branch to `residual`, normed and scaled where the family asks for it.
@@ -62,6 +69,7 @@ impl<B: Backend> DenseLayer<B> {
         match norm {
             None if self.residual_scale == 1.0 => branch(Some(residual)),
             None => residual + branch(None) * self.residual_scale,
+            Some(norm) if self.norms_sums => norm.forward(branch(Some(residual))),
             Some(norm) => residual + norm.forward(branch(None)) * self.residual_scale,
         }
     }
@@ -83,8 +91,8 @@ impl<B: Backend> DecoderLayer<B> for DenseLayer<B> {
             (false, norm) => before(norm.as_ref(), y.clone()),
         };
         let y = self.add(y, self.post_mlp_layernorm.as_ref(), |residual| self.mlp.forward(input, residual));
-        match &self.layer_scalar {
-            Some(scalar) => y.clone() * scalar.val().cast(y.dtype()).unsqueeze(),
+        match &self.closing {
+            Some(closing) => closing.forward(y),
             None => y,
         }
     }

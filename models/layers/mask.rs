@@ -20,6 +20,8 @@ pub struct Mask<'a> {
     /// Key columns that the cache no longer holds.
     dropped: usize,
     sliding_window: Option<usize>,
+    /// Positions of a chunk, beyond whose beginning no query sees, where that makes a difference.
+    chunk: Option<usize>,
 }
 
 /// What the queries of a block see of its keys.
@@ -36,7 +38,17 @@ pub enum Visibility {
 impl<'a> Mask<'a> {
     /// A mask for queries `[batch, q]` over the keys `[batch, dropped + k]` whose first `dropped` columns are gone.
     pub fn new(queries: &'a Positions, keys: &'a Positions, dropped: usize, sliding_window: Option<usize>) -> Self {
-        Self { queries, keys, dropped, sliding_window }
+        Self { queries, keys, dropped, sliding_window, chunk: None }
+    }
+
+    /// The same where a query sees no further back than to the last multiple of `chunk`.
+    pub fn in_chunks(self, chunk: Option<usize>) -> Self {
+        Self { chunk: chunk.filter(|chunk| self.keys.longest() > *chunk), ..self }
+    }
+
+    /// Whether more than order and a window decide what is seen, which not every kernel knows.
+    pub fn has_chunks(&self) -> bool {
+        self.chunk.is_some()
     }
 
     /// Sequences.
@@ -141,9 +153,11 @@ impl<'a> Mask<'a> {
         key != PAD && key <= query && self.near(query, key)
     }
 
-    /// Whether the window of `query` reaches back to `key`.
+    /// Whether the window of `query` reaches back to `key`, and its chunk too.
     fn near(&self, query: i32, key: i32) -> bool {
-        self.sliding_window.is_none_or(|window| i64::from(query) - i64::from(key) < window as i64)
+        let (query, key) = (i64::from(query), i64::from(key));
+        self.sliding_window.is_none_or(|window| query - key < window as i64)
+            && self.chunk.is_none_or(|chunk| key / chunk as i64 >= query / chunk as i64)
     }
 }
 
@@ -159,6 +173,19 @@ mod tests {
         assert_eq!(seen(0, 3), [2, 3]);
         assert_eq!(seen(1, 1), [0, 1]);
         assert_eq!((seen(0, 0), seen(1, 3)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_chunk_begins_at_its_multiples() {
+        let keys = Positions::new(1, (0..7).collect());
+        let queries = Positions::new(1, vec![2, 5, 6]);
+        let mask = Mask::new(&queries, &keys, 0, None).in_chunks(Some(3));
+        let seen = |q| (0..7).filter(|&k| mask.sees(0, q, k)).collect::<Vec<_>>();
+        assert_eq!([seen(0), seen(1), seen(2)], [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
+        assert_eq!(mask.visibility(1..3, 0..3), Visibility::None);
+        assert_eq!(mask.visibility(0..2, 1..6), Visibility::Some);
+        assert_eq!(mask.visibility(1..2, 3..6), Visibility::All);
+        assert!(!mask.in_chunks(Some(7)).has_chunks());
     }
 
     #[test]

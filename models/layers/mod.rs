@@ -3,10 +3,12 @@
 pub mod attention;
 mod attention_config;
 mod cache;
+mod closing;
 mod decoder;
 mod head;
 mod head_norm;
 mod heads;
+mod layer_input;
 mod layer_norm;
 mod linear;
 mod mask;
@@ -22,12 +24,14 @@ mod self_attention;
 mod xielu;
 
 pub use attention::{Alibi, Attention, AttentionInput, AttentionShape, Eager, Flash, Sdpa};
-pub use attention_config::{Qkv, SelfAttentionConfig};
+pub use attention_config::{Qkv, QueryGrowth, SelfAttentionConfig};
 pub use cache::{Alive, KvCache};
+pub use closing::Closing;
 pub use decoder::DenseLayer;
 pub use head::Head;
 pub use head_norm::{HeadNorm, NormList, OwnWeights, QkNorm};
 pub use heads::Heads;
+pub use layer_input::{LayerInput, LayerInputSize, LayerInputs};
 pub use layer_norm::LayerNorm;
 pub use linear::{Input, Linear};
 pub use mask::{Mask, PAD, Visibility};
@@ -62,6 +66,9 @@ pub struct Step<'a, B: Backend> {
     pub keys: &'a Positions,
     /// How scores become a mixture of values.
     pub attention: &'a dyn Attention<B>,
+    /// What layers read of the tokens beside hidden states, `[batch, seq, width]`, where the model has a second embedding:
+    /// its rows, and from the first layer on what that makes of them.
+    pub layer_inputs: &'a mut Option<Tensor<B, 3>>,
     /// What the layer leaves to experts that its tokens chose; they run after it.
     pub routed: Option<Routed<B>>,
 }

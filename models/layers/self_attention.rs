@@ -5,8 +5,8 @@ use burn::tensor::{DType, TensorData};
 use super::cache::Alive;
 use super::norm::rms;
 use super::{
-    Alibi, AttentionInput, HeadNorm, Heads, Input, Linear, Mask, NormKind, Positions, QkNorm, Qkv, SelfAttentionConfig,
-    Step, parameter,
+    Alibi, AttentionInput, HeadNorm, Heads, Input, Linear, Mask, NormKind, Positions, QkNorm, Qkv, QueryGrowth,
+    SelfAttentionConfig, Step, parameter,
 };
 use crate::Backend;
 
@@ -23,6 +23,7 @@ pub struct SelfAttention<B: Backend> {
     k_norm: Option<HeadNorm<B>>,
     sinks: Option<Param<Tensor<B, 1>>>,
     norms_rotated: bool,
+    shares_keys: bool,
     v_norm_eps: Option<f64>,
     groups: usize,
     num_heads: usize,
@@ -32,7 +33,7 @@ pub struct SelfAttention<B: Backend> {
     sliding_window: Option<usize>,
     scale: f64,
     #[module(skip)]
-    query_growth: Option<(f64, usize)>,
+    query_growth: Option<QueryGrowth>,
     softcap: Option<f64>,
     #[module(skip)]
     alibi: Option<Alibi>,
@@ -51,16 +52,18 @@ impl<B: Backend> SelfAttention<B> {
         let qk_norm = config.qk_norm_eps.map(|eps| (QkNorm::Each(NormKind::Rms), eps)).or(config.qk_norm);
         let norm = |heads| qk_norm.map(|(norm, eps)| HeadNorm::new(norm, [heads, config.head_dim], eps, device));
         let [q_proj, k_proj, v_proj] = rows.map(|rows| apart.then(|| linear(rows)));
+        let own = !config.shares_keys;
         Self {
             q_proj,
-            k_proj,
-            v_proj: v_proj.filter(|_| !config.values_are_keys),
+            k_proj: k_proj.filter(|_| own),
+            v_proj: v_proj.filter(|_| own && !config.values_are_keys),
             v_norm_eps: config.v_norm_eps,
             qkv_proj: (!apart).then(|| linear(rows.iter().sum())),
             o_proj: Linear::stored(config.transposed, rows[0], inputs, config.o_bias, device),
             q_norm: norm(config.num_heads),
-            k_norm: norm(config.num_kv_heads),
+            k_norm: norm(config.num_kv_heads).filter(|_| own),
             sinks: config.sinks.then(|| parameter([config.num_heads], device)),
+            shares_keys: config.shares_keys,
             norms_rotated: matches!(qk_norm, Some((QkNorm::EachRotated(_), _))),
             groups,
             num_heads: config.num_heads,
@@ -84,11 +87,27 @@ impl<B: Backend> SelfAttention<B> {
         step: &mut Step<'_, B>,
     ) -> Tensor<B, 3> {
         let [batch, seq, _] = input.x.dims();
+        let alive = match self.shares_keys {
+            true => self.read(input, step),
+            false => self.append(input, step),
+        };
+        let Alive { q, k, v, columns, dropped } = alive;
+        let mask = &Mask::new(step.queries, step.keys, dropped, self.sliding_window);
+        let (scale, softcap, alibi) = (self.scale, self.softcap, self.alibi.as_ref());
+        let sinks = self.sinks.as_ref().map(Param::val);
+        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask, scale, sinks, softcap, alibi });
+
+        let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
+        self.o_proj.onto(out, residual.into())
+    }
+
+    /// Queries, and what they see once this pass's keys and values are in the KV cache.
+    fn append(&self, input: Input<'_, B>, step: &mut Step<'_, B>) -> Alive<B> {
         let [q, k, v] = self.heads(input);
         let q = self.grown(q, step.queries);
         let v = self.v_norm_eps.map_or(v.clone(), |eps| rms(v, eps));
         let rope = step.rope;
-        let alive = match (&self.q_norm, &self.k_norm) {
+        match (&self.q_norm, &self.k_norm) {
             (Some(q_norm), Some(k_norm)) if self.norms_rotated => {
                 let (q, k) = (q_norm.forward(rope.rotate(q)), k_norm.forward(rope.rotate(k)));
                 step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope.still() })
@@ -101,25 +120,25 @@ impl<B: Backend> SelfAttention<B> {
                 }
             },
             _ => step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope }),
-        };
+        }
+    }
 
-        let Alive { q, k, v, columns, dropped } = alive;
-        let mask = &Mask::new(step.queries, step.keys, dropped, self.sliding_window);
-        let (scale, softcap, alibi) = (self.scale, self.softcap, self.alibi.as_ref());
-        let sinks = self.sinks.as_ref().map(Param::val);
-        let out = step.attention.forward(AttentionInput { q, k, v, columns, mask, scale, sinks, softcap, alibi });
-
-        let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
-        self.o_proj.onto(out, residual.into())
+    /// Queries, and what they see of the keys and values of another layer.
+    fn read(&self, input: Input<'_, B>, step: &Step<'_, B>) -> Alive<B> {
+        let [batch, seq, _] = input.x.dims();
+        let q =
+            self.q_proj.as_ref().expect("queries are projected apart where keys are another layer's").forward(input);
+        let q = q.reshape([batch, seq, self.num_heads, self.head_dim]).swap_dims(1, 2);
+        let q = self.q_norm.as_ref().map_or(q.clone(), |norm| norm.forward(q));
+        step.cache.read(step.rope.rotate(q), step.keys.columns())
     }
 
     /// Queries `[batch, num_heads, seq, head_dim]`, larger the further they stand.
     fn grown(&self, q: Tensor<B, 4>, positions: &Positions) -> Tensor<B, 4> {
-        let Some((beta, every)) = self.query_growth.filter(|(_, every)| positions.longest() > *every) else { return q };
-        let growth =
-            |&position: &i32| (1.0 + beta * (f64::from(position.max(0)) / every as f64).floor().ln_1p()) as f32;
+        let grows = |growth: &QueryGrowth| positions.longest() > growth.beyond();
+        let Some(growth) = self.query_growth.filter(grows) else { return q };
         let growth = TensorData::new(
-            positions.as_slice().iter().map(growth).collect(),
+            positions.as_slice().iter().map(|position| growth.at(*position)).collect(),
             [positions.batch(), 1, positions.columns(), 1],
         );
         let dtype = q.dtype();

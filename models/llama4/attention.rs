@@ -18,6 +18,7 @@ pub struct Llama4Attention<B: Backend> {
     head_dim: usize,
     scale: f64,
     turns: bool,
+    chunk: Option<usize>,
     qk_norm_eps: Option<f64>,
     #[module(skip)]
     temperature: Option<Temperature>,
@@ -33,7 +34,7 @@ pub(super) struct Temperature {
 impl<B: Backend> Llama4Attention<B> {
     pub(super) fn new(
         config: &SelfAttentionConfig,
-        turns: bool,
+        (turns, chunk): (bool, Option<usize>),
         qk_norm_eps: Option<f64>,
         temperature: Option<Temperature>,
         device: &B::Device,
@@ -50,6 +51,7 @@ impl<B: Backend> Llama4Attention<B> {
             head_dim: config.head_dim,
             scale: config.scale,
             turns,
+            chunk,
             qk_norm_eps,
             temperature,
         }
@@ -76,7 +78,7 @@ impl<B: Backend> Llama4Attention<B> {
         };
 
         let Alive { q, k, v, columns, dropped } = step.cache.append_ready(q, k, v);
-        let mask = Mask::new(step.queries, step.keys, dropped, None);
+        let mask = Mask::new(step.queries, step.keys, dropped, None).in_chunks(self.chunk);
         let scale = self.scale;
         let out = step.attention.forward(AttentionInput {
             q,

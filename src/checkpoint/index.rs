@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{TensorEntry, header};
 use crate::error::{AtPath, Error, Result};
-use crate::io::{WeightFile, read_text};
+use crate::io::{ComingFiles, WeightFile, read_text};
 
 /// `model.safetensors.index.json`.
 #[derive(Deserialize)]
@@ -15,7 +15,7 @@ struct Index {
 }
 
 /// Opens the shards that an index names; a tensor exists if the index says so and lies where it says.
-pub(super) fn open(path: &Path) -> Result<(Vec<WeightFile>, HashMap<String, TensorEntry>)> {
+pub(super) fn open(path: &Path, coming: &ComingFiles) -> Result<(Vec<WeightFile>, HashMap<String, TensorEntry>)> {
     let text = read_text(path).at(path)?;
     let Index { weight_map } = serde_json::from_str(&text)
         .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path) -> Result<(Vec<WeightFile>, HashMap<String, Tens
 
     let (mut shards, mut tensors) = (Vec::new(), HashMap::new());
     for (shard, names) in by_shard {
-        let file = open_shard(path, &shard)?;
+        let file = open_shard(path, &shard, coming)?;
         let mut entries = header::read(&file, shards.len())?;
         for name in names {
             let Some(entry) = entries.remove(&name) else {
@@ -41,7 +41,10 @@ pub(super) fn open(path: &Path) -> Result<(Vec<WeightFile>, HashMap<String, Tens
 }
 
 /// Opens a file beside the index; a name that leads elsewhere is as good as a missing one.
-fn open_shard(index: &Path, shard: &str) -> Result<WeightFile> {
+fn open_shard(index: &Path, shard: &str, coming: &ComingFiles) -> Result<WeightFile> {
+    if let Some(coming) = coming.get(shard) {
+        return Ok(WeightFile::coming(&index.with_file_name(shard), coming.clone()));
+    }
     let inside = Path::new(shard).components().all(|part| matches!(part, Component::Normal(_)));
     let path = index.with_file_name(shard);
     match inside && !shard.is_empty() && path.is_file() {

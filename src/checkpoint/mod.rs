@@ -10,7 +10,7 @@ use burn::tensor::DType;
 use safetensors::Dtype;
 
 use crate::error::{Error, Result};
-use crate::io::WeightFile;
+use crate::io::{ComingFiles, WeightFile};
 
 /// The safetensors files of a model, indexed by tensor name and read in place.
 #[derive(Debug)]
@@ -36,14 +36,23 @@ pub struct TensorEntry {
 impl Checkpoint {
     /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, in `dir`.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_coming(dir, &ComingFiles::new())
+    }
+
+    /// The same, where some files are still on their way.
+    pub(crate) fn open_coming(dir: &Path, coming: &ComingFiles) -> Result<Self> {
         let single = dir.join("model.safetensors");
         let index_path = dir.join("model.safetensors.index.json");
-        let (shards, tensors) = if single.exists() {
-            let shard = WeightFile::open(&single)?;
+        let single_coming = coming.get("model.safetensors");
+        let (shards, tensors) = if single_coming.is_some() || single.exists() {
+            let shard = match single_coming {
+                Some(coming) => WeightFile::coming(&single, coming.clone()),
+                None => WeightFile::open(&single)?,
+            };
             let tensors = header::read(&shard, 0)?;
             (vec![shard], tensors)
         } else if index_path.is_file() {
-            index::open(&index_path)?
+            index::open(&index_path, coming)?
         } else {
             return Err(Error::NoCheckpoint { path: dir.to_owned() });
         };

@@ -1,9 +1,13 @@
 use std::path::Path;
 
+use leveret_models::Architecture;
+use leveret_models::registry::{self, Visitor};
+
 use super::{Finding, Mark};
 use crate::checkpoint::Checkpoint;
-use crate::error::{AtPath, Error, human};
-use crate::io::WeightFile;
+use crate::config::Config;
+use crate::error::{AtPath, Error, Result, human};
+use crate::io::{WeightFile, read_text};
 
 /// A shard is looked at in places this far apart …
 const STRIDE: usize = 64 << 20;
@@ -16,9 +20,7 @@ pub(super) fn findings(dir: &Path) -> Vec<Finding> {
         return vec![Finding::missing("disk", &error)];
     }
     let mut findings = Vec::new();
-    #[cfg(unix)]
-    if let Ok(disk) = rustix::fs::statvfs(dir) {
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if let Some(free) = crate::disk::free(dir) {
         findings.push(Finding::ok("disk", format!("{} free", human(free))));
     }
     #[cfg(target_os = "linux")]
@@ -38,11 +40,26 @@ fn checkpoint(dir: &Path) -> Option<Finding> {
         let found = Finding::ok("checkpoint", format!("{weights} without config.json"));
         return Some(Finding { mark: Mark::Missing, ..found }.next("download it into the same directory"));
     }
+    if let Err(error) = architecture(&dir.join("config.json")) {
+        return Some(Finding::missing("checkpoint", &error));
+    }
     let cached = match cached_percent(checkpoint.shards()) {
         0 => String::new(), // or the system does not tell
         percent => format!(", about {percent} % of them in the page cache"),
     };
     Some(Finding::ok("checkpoint", weights + &cached))
+}
+
+/// An error unless this config is one of a model that can run.
+fn architecture(path: &Path) -> Result<()> {
+    struct Runs;
+    impl Visitor for Runs {
+        type Output = ();
+        fn visit<A: Architecture>(self, _: A) {}
+    }
+    let text = read_text(path).at(path)?;
+    Config::parse(path, &text)?;
+    registry::open(&text, Runs).map_err(|error| Error::Config { path: path.to_owned(), error })
 }
 
 /// How much of these files lies in the page cache, by samples.

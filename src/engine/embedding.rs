@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, TensorEntry};
 use crate::error::Result;
 use crate::record::stored_dtype;
 
-/// The embedding matrix, which stays in its file: of all weights it is the one that a pass needs least of.
+/// An embedding matrix, which stays in its file: of all weights it is the one that a pass needs least of.
 ///
 /// Rows that have been used are kept in memory, up to a number.
 #[derive(Debug)]
@@ -34,26 +34,28 @@ impl Embedding {
         KEPT.min(self.entry.len as usize)
     }
 
-    /// The embeddings of some columns of `ids`: `[batch, columns, hidden_size]`.
+    /// The embeddings of some columns of `ids`: `[batch, columns, width]`.
     pub(super) fn gather<B: Backend>(
         &mut self,
         ids: &[Vec<u32>],
         columns: &Range<usize>,
         (device, dtype): (&B::Device, DType),
     ) -> Result<Tensor<B, 3>> {
-        let hidden_size = self.entry.shape[1];
-        let row = hidden_size * self.dtype.size();
+        let width = self.entry.shape[1];
+        let row = width * self.dtype.size();
         let mut bytes = Vec::with_capacity(ids.len() * columns.len() * row);
         for id in ids.iter().flat_map(|ids| &ids[columns.clone()]) {
             bytes.extend_from_slice(self.row(*id, row)?);
         }
         self.checkpoint.shards()[self.entry.shard].check_unchanged()?;
-        let data = TensorData::from_bytes_vec(bytes, [ids.len(), columns.len(), hidden_size], self.dtype);
+        let data = TensorData::from_bytes_vec(bytes, [ids.len(), columns.len(), width], self.dtype);
         let stored = stored_dtype::<B>(self.dtype, device);
         Ok(Tensor::<B, 3>::from_data(data, (device, stored)).cast(dtype))
     }
 
     fn row(&mut self, id: u32, len: usize) -> Result<&[u8]> {
+        // A second embedding may have fewer rows than there are ids.
+        let id = if (id as usize) < self.entry.shape[0] { id } else { 0 };
         if !self.rows.contains_key(&id) {
             if (self.rows.len() + 1) * len > self.kept_len() {
                 self.rows.clear();

@@ -106,7 +106,8 @@ impl<B: Backend> Engine<B> {
         let Loaded::Layer(layer) = &running.module else { return Err(Error::ReaderStopped) };
 
         let device = &stage.device;
-        let x = Tensor::<B, 3>::ones([1, 1, dims.hidden_size], (device, dtype));
+        let x = Tensor::<B, 3>::ones([1, 1, dims.embedding_size], (device, dtype));
+        let inputs = decoder.layer_embedding().map(|it| Tensor::<B, 3>::ones([1, 1, it.width], (device, dtype)));
         let mut cache = KvCache::new(decoder.sliding_window(0), RUNS + 1);
         let mut seconds = Vec::new();
         for run in 0..=RUNS {
@@ -116,8 +117,9 @@ impl<B: Backend> Engine<B> {
             stage.synchronise()?;
             let started = Instant::now();
             let attention = self.parts.attention.as_ref();
-            let mut step =
-                Step { rope: &rope, cache: &mut cache, queries: &queries, keys: &keys, attention, routed: None };
+            let layer_inputs = &mut inputs.clone();
+            let (rope, cache, queries, keys) = (&rope, &mut cache, &queries, &keys);
+            let mut step = Step { rope, cache, queries, keys, attention, layer_inputs, routed: None };
             let y = layer.forward(x.clone(), &mut step);
             stage.synchronise()?;
             seconds.push(started.elapsed().as_secs_f64());

@@ -53,6 +53,8 @@ pub(crate) struct Engine<B: Backend> {
     units: Arc<Vec<Unit>>,
     experts: Vec<Vec<Unit>>,
     embedding: Embedding,
+    /// The one that layers read of beside hidden states.
+    layer_embedding: Option<Embedding>,
     /// At least one.
     stages: Vec<Stage<B>>,
     readers: Readers,
@@ -92,9 +94,22 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn new(parts: Parts<B>, units: Units, stages: Vec<Stage<B>>) -> Result<Self> {
         let readers = Readers::start(parts.checkpoint.clone(), Readers::number())?;
         let embedding = Embedding::new(parts.checkpoint.clone(), units.embedding, units.embedding_dtype);
+        let layer_embedding =
+            units.layer_embedding.map(|(entry, dtype)| Embedding::new(parts.checkpoint.clone(), entry, dtype));
         let (units, experts) = (Arc::new(units.units), units.experts);
         let cancellation = Cancellation::default();
-        Ok(Self { parts, units, experts, embedding, stages, readers, plan: None, batch: 1, cancellation })
+        Ok(Self {
+            parts,
+            units,
+            experts,
+            embedding,
+            layer_embedding,
+            stages,
+            readers,
+            plan: None,
+            batch: 1,
+            cancellation,
+        })
     }
 
     pub(crate) fn dims(&self) -> Dims {
@@ -113,8 +128,8 @@ impl<B: Backend> Engine<B> {
         self.parts.attention.as_ref()
     }
 
-    pub(crate) fn embedding(&self) -> &Embedding {
-        &self.embedding
+    pub(crate) fn embeddings(&self) -> impl Iterator<Item = &Embedding> {
+        std::iter::once(&self.embedding).chain(&self.layer_embedding)
     }
 
     pub(crate) fn units(&self) -> &[Unit] {

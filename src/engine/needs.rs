@@ -4,9 +4,11 @@ use burn::tensor::DType;
 use leveret_models::Backend;
 use leveret_models::layers::{AttentionShape, KvCache};
 
+use super::embedding::Embedding;
 use super::marks::FEW;
 use super::pass::ropes;
 use super::{Engine, Request, Rows};
+use crate::cache::kept_window;
 use crate::plan::{ExpertSizes, UnitSize};
 use crate::record::stored_dtype;
 use crate::unit::{Unit, UnitKind, UnitTensor};
@@ -48,7 +50,10 @@ impl<B: Backend> Engine<B> {
 
     /// Keys and values of one layer.
     fn kv_cache(&self, layer: usize, Request { batch, columns, .. }: Request) -> u64 {
-        let capacity = KvCache::<B>::capacity_for(columns, columns, self.decoder().sliding_window(layer));
+        if self.decoder().kv_layer(layer) != layer {
+            return 0;
+        }
+        let capacity = KvCache::<B>::capacity_for(columns, columns, kept_window(self.decoder(), layer));
         cut(self.kv_column(batch).saturating_mul(wide(capacity)))
     }
 
@@ -60,7 +65,7 @@ impl<B: Backend> Engine<B> {
 
     /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
     fn appending(&self, Request { batch, columns, .. }: Request, chunk: usize) -> u128 {
-        let windows = (0..self.dims().num_layers).filter_map(|layer| self.decoder().sliding_window(layer));
+        let windows = (0..self.dims().num_layers).filter_map(|layer| kept_window(self.decoder(), layer));
         let longest = windows.map(|window| columns.min(window.saturating_add(chunk))).max().unwrap_or(0);
         self.kv_column(batch).saturating_mul(wide(longest))
     }
@@ -93,7 +98,8 @@ impl<B: Backend> Engine<B> {
         let heads = (wide(dims.num_heads) + 2 * wide(dims.num_kv_heads)) * wide(dims.head_dim);
         let of_experts = (0..dims.num_layers).filter_map(|layer| self.decoder().experts(layer));
         let inner = of_experts.map(|experts| experts.intermediate_size).max().unwrap_or(0).max(dims.intermediate_size);
-        let widest = (5 * wide(inner)).max(4 * heads) + 6 * wide(dims.hidden_size);
+        let inputs = wide(self.decoder().layer_embedding().map_or(0, |it| it.width));
+        let widest = (5 * wide(inner)).max(4 * heads).max(4 * inputs) + 6 * wide(dims.hidden_size);
         let scratch = wide(self.attention().scratch_len(&AttentionShape::new(&dims, batch, chunk, columns)));
         let logits = wide(dims.vocab_size).saturating_mul(match rows {
             Rows::Last => 2 * wide(batch),
@@ -104,19 +110,21 @@ impl<B: Backend> Engine<B> {
         let positions = wide(batch) * wide(seq);
         let kept = positions.min(wide(FEW)) * wide(dims.num_layers + 1);
         let hidden = positions.saturating_add(kept).saturating_mul(wide(dims.hidden_size) * wide(self.dtype().size()));
+        let inputs = positions.saturating_mul(inputs * wide(self.dtype().size()));
         // Every chunk has the rotations of its positions, and the positions of all columns up to its own.
         let kinds = wide(ropes(self.decoder(), dims.num_layers).0.len());
         let rotations = positions.saturating_mul(4 * wide(dims.head_dim)).saturating_mul(kinds);
         let chunks = wide(seq.div_ceil(chunk.max(1)));
         let places = (4 * wide(batch)).saturating_mul(wide(columns)).saturating_mul(chunks);
-        let (appending, embedding) = (self.appending(request, chunk), wide(self.embedding().kept_len()));
+        let (appending, embedding) =
+            (self.appending(request, chunk), wide(self.embeddings().map(Embedding::kept_len).sum()));
         let (routed, unpacking) = (self.routed(positions), self.unpacking());
         // A layer's columns, padded and put together, and the buffers that they go to.
         let joining = match request.joins {
             true => self.kv_column(batch).saturating_mul(3 * wide(columns)),
             false => 0,
         };
-        let beside = [hidden, rotations, places, appending, embedding, routed, unpacking, joining];
+        let beside = [hidden, inputs, rotations, places, appending, embedding, routed, unpacking, joining];
         cut(beside
             .into_iter()
             .fold(numbers.saturating_mul(4), u128::saturating_add)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 use leveret_models::Backend;
-use leveret_models::layers::{Positions, Rope, RopeParameters, Routed, Step};
+use leveret_models::layers::{Mixture, Positions, Rope, RopeParameters, Routed, Step};
 
 use super::marks::Marks;
 use super::stage::{Loaded, Model, Running};
@@ -43,6 +43,8 @@ pub(super) struct Pass<B: Backend> {
     chunks: Vec<Chunk>,
     /// Chunk by chunk, `[batch, columns, hidden_size]`; from the head on normed, and of what was asked for alone.
     pub(super) hidden: Vec<Tensor<B, 3>>,
+    /// Chunk by chunk, what layers read beside them, `[batch, columns, width]`.
+    layer_inputs: Vec<Option<Tensor<B, 3>>>,
     /// Device by device, rotations of each chunk, each time those of every kind.
     rope: Vec<Vec<Vec<Rope<B>>>>,
     /// Layer by layer, which kind.
@@ -77,13 +79,22 @@ impl<B: Backend> Engine<B> {
         let embed =
             |chunk: &Chunk| self.embedding.gather::<B>(&ids[chunk.group], &chunk.columns, (device, self.parts.dtype));
         let hidden = chunks.iter().map(embed).collect::<Result<Vec<_>>>()?;
-        let longest: Vec<_> = groups.iter().map(|group| group.positions.longest()).collect();
+        let inputs = |chunk: &Chunk| {
+            let embedding = self.layer_embedding.as_mut();
+            let ids = &ids[chunk.group];
+            embedding.map(|it| it.gather::<B>(ids, &chunk.columns, (device, self.parts.dtype))).transpose()
+        };
+        let layer_inputs = chunks.iter().map(inputs).collect::<Result<Vec<_>>>()?;
         let (kinds, rope_of) = ropes(decoder, dims.num_layers);
         let rope = |device: &B::Device| {
-            let of_chunk = |chunk: &Chunk| {
-                let longest = longest[chunk.group];
-                kinds.iter().map(|rope| Rope::new(rope, dims.head_dim, &chunk.queries, longest, device)).collect()
+            let table = |rope: &RopeParameters, chunk: &Chunk| {
+                let group = &groups[chunk.group];
+                match rope.follows_prompts() {
+                    true => Rope::by_row(rope, dims.head_dim, &chunk.queries, group.cache.prompts(), device),
+                    false => Rope::new(rope, dims.head_dim, &chunk.queries, group.positions.longest(), device),
+                }
             };
+            let of_chunk = |chunk: &Chunk| kinds.iter().map(|rope| table(rope, chunk)).collect();
             chunks.iter().map(of_chunk).collect()
         };
         let mut pass = Pass {
@@ -93,6 +104,7 @@ impl<B: Backend> Engine<B> {
             marks: Marks::new(),
             hidden,
             logits: groups.iter().map(|group| Logits::new(group.logits(), dims.vocab_size)).collect(),
+            layer_inputs,
         };
         pass.marks.put(&pass.hidden);
         stats.compute_seconds += begun.elapsed().as_secs_f64();
@@ -113,10 +125,13 @@ impl<B: Backend> Engine<B> {
             let begun = Instant::now();
             let span = tracing::trace_span!("compute", unit = index, stage = at).entered();
             let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
-            let routed = pass.run(unit, running, at, groups, self.parts.attention.as_ref())?;
+            let routed =
+                pass.run(unit, running, at, (groups, decoder.kv_layer(index)), self.parts.attention.as_ref())?;
             let beside = stats.wait_seconds() + stats.convert_seconds;
-            pass.mix(index, routed, &mut self.stages[at], &model, stats)?;
+            let mixtures = self.stages[at].mix(index, routed, &model, stats)?;
             let beside = stats.wait_seconds() + stats.convert_seconds - beside;
+            let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
+            pass.finish(running, mixtures);
             if self.parts.profile {
                 self.stages[at].synchronise()?;
             }
@@ -136,7 +151,7 @@ impl<B: Backend> Engine<B> {
 impl<B: Backend> Pass<B> {
     /// Brings the hidden states to another device, by way of the host.
     fn move_to(&mut self, device: &B::Device) {
-        for x in &mut self.hidden {
+        for x in self.hidden.iter_mut().chain(self.layer_inputs.iter_mut().flatten()) {
             let dtype = x.dtype();
             *x = Tensor::from_data(x.to_data(), (device, dtype));
         }
@@ -148,22 +163,23 @@ impl<B: Backend> Pass<B> {
         unit: &Unit,
         running: &Running<B>,
         at: usize,
-        groups: &mut [Group<'_, B>],
+        (groups, kv_layer): (&mut [Group<'_, B>], usize),
         attention: &dyn leveret_models::layers::Attention<B>,
     ) -> Result<Vec<Option<Routed<B>>>> {
         match (&running.module, &unit.kind) {
             (Loaded::Layer(layer), UnitKind::Layer(index)) => {
-                let parts = self.hidden.drain(..).zip(self.chunks.iter().zip(&self.rope[at]));
-                let forward = |(x, (chunk, ropes)): (_, (&Chunk, &Vec<_>))| {
+                let beside = self.chunks.iter().zip(&self.rope[at]).zip(&mut self.layer_inputs);
+                let parts = self.hidden.drain(..).zip(beside);
+                let forward = |(x, ((chunk, ropes), layer_inputs)): (_, ((&Chunk, &Vec<_>), _))| {
                     let (queries, keys) = (&chunk.queries, &chunk.keys);
-                    let cache = &mut groups[chunk.group].cache.layers[*index];
+                    let cache = &mut groups[chunk.group].cache.layers[kv_layer];
                     let rope = &ropes[self.rope_of[*index]];
-                    let mut step = Step { rope, cache, queries, keys, attention, routed: None };
+                    let mut step = Step { rope, cache, queries, keys, attention, layer_inputs, routed: None };
                     (layer.forward(x, &mut step), step.routed)
                 };
                 let (hidden, routed) = parts.map(forward).unzip();
                 self.hidden = hidden;
-                groups.iter().try_for_each(|group| group.cache.check(*index))?;
+                groups.iter().try_for_each(|group| group.cache.check(kv_layer))?;
                 return Ok(routed);
             }
             (Loaded::Head(head), UnitKind::Head(columns)) => {
@@ -205,6 +221,19 @@ impl<B: Backend> Pass<B> {
         };
         let kept: Vec<_> = parts.filter_map(asked).collect();
         (self.chunks, self.hidden) = kept.into_iter().unzip();
+    }
+}
+
+impl<B: Backend> Pass<B> {
+    /// Ends a layer with what experts have made, chunk by chunk.
+    fn finish(&mut self, running: &Running<B>, mixtures: Vec<Option<Mixture<B>>>) {
+        let Loaded::Layer(layer) = &running.module else { return };
+        for ((x, inputs), mixture) in self.hidden.iter_mut().zip(&self.layer_inputs).zip(mixtures) {
+            if let Some(mixture) = mixture {
+                *x = layer.finish(x.clone(), mixture.like(x), inputs.as_ref());
+            }
+        }
+        self.marks.put(&self.hidden);
     }
 }
 

@@ -1,8 +1,10 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use super::Coming;
 use super::direct::{self, BLOCK, PageCache};
 use crate::error::{AtPath, Error, Result};
 
@@ -10,6 +12,14 @@ use crate::error::{AtPath, Error, Result};
 #[derive(Debug)]
 pub(crate) struct WeightFile {
     path: PathBuf,
+    /// Set once the file is whole.
+    opened: OnceLock<Opened>,
+    coming: Option<Arc<dyn Coming>>,
+}
+
+/// A file that is whole.
+#[derive(Debug)]
+struct Opened {
     file: File,
     direct: Option<File>,
     page_cache: Option<PageCache>,
@@ -31,18 +41,13 @@ impl Stamp {
 
 impl WeightFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        // Asked by name first: to open a pipe would wait for ever.
-        if !std::fs::metadata(path).at(path)?.is_file() {
-            return Err(Error::Header { path: path.to_owned(), reason: "not a regular file".to_owned() });
-        }
-        let file = File::open(path).at(path)?;
-        Ok(Self {
-            stamp: Stamp::new(&file.metadata().at(path)?),
-            direct: direct::open(path),
-            page_cache: PageCache::of(path, &file),
-            path: path.to_owned(),
-            file,
-        })
+        let opened = Opened::open(path)?;
+        Ok(Self { path: path.to_owned(), opened: OnceLock::from(opened), coming: None })
+    }
+
+    /// A file that will be at `path` when all of it has come.
+    pub(crate) fn coming(path: &Path, coming: Arc<dyn Coming>) -> Self {
+        Self { path: path.to_owned(), opened: OnceLock::new(), coming: Some(coming) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -50,12 +55,19 @@ impl WeightFile {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.stamp.len
+        match (&self.coming, self.opened.get()) {
+            (Some(coming), None) => coming.len(),
+            (_, opened) => opened.map_or(0, |opened| opened.stamp.len),
+        }
     }
 
     /// Fills `buffer` from `offset` on, by way of the page cache.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        match read_at(&self.file, offset, buffer) {
+        let opened = match self.source()? {
+            Source::Opened(opened) => opened,
+            Source::Coming(coming) => return coming.read(offset, buffer),
+        };
+        match read_at(&opened.file, offset, buffer) {
             Ok(read) if read == buffer.len() => Ok(()),
             Ok(_) => Err(Error::Changed { path: self.path.clone() }),
             Err(error) => Err(error).at(&self.path),
@@ -67,8 +79,12 @@ impl WeightFile {
     /// The offset, the length and the address of the buffer are multiples of [`BLOCK`].
     pub(crate) fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let wanted = self.len_from(offset, buffer.len());
+        let opened = match self.source()? {
+            Source::Opened(opened) => opened,
+            Source::Coming(coming) => return coming.read(offset, &mut buffer[..wanted]),
+        };
         let cached = self.is_cached(offset, buffer.len());
-        let direct = self.direct.as_ref().filter(|_| !cached);
+        let direct = opened.direct.as_ref().filter(|_| !cached);
         // A file system may open a file for direct reads and refuse them: then the cache is the way.
         let read = direct.and_then(|file| read_at(file, offset, buffer).ok()).unwrap_or(0);
         if read >= wanted {
@@ -76,14 +92,15 @@ impl WeightFile {
         }
         self.read(offset + read as u64, &mut buffer[read..wanted])?;
         if !cached {
-            direct::forget(&self.file, offset, buffer.len());
+            direct::forget(&opened.file, offset, buffer.len());
         }
         Ok(())
     }
 
     /// Whether the page cache has nearly all of `len` bytes from `offset` on, as far as the system tells.
     pub(crate) fn is_cached(&self, offset: u64, len: usize) -> bool {
-        self.page_cache.as_ref().is_some_and(|cache| cache.holds(offset, self.len_from(offset, len)))
+        let cache = self.opened.get().and_then(|opened| opened.page_cache.as_ref());
+        cache.is_some_and(|cache| cache.holds(offset, self.len_from(offset, len)))
     }
 
     /// How many of `len` bytes from `offset` on the file has.
@@ -93,15 +110,51 @@ impl WeightFile {
 
     /// An error if the file has been written or shortened since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        match Stamp::new(&self.file.metadata().at(&self.path)?) == self.stamp {
+        let Some(opened) = self.opened.get() else { return Ok(()) };
+        match Stamp::new(&opened.file.metadata().at(&self.path)?) == opened.stamp {
             true => Ok(()),
             false => Err(Error::Changed { path: self.path.clone() }),
         }
     }
+
+    /// Where bytes are read from at present.
+    fn source(&self) -> Result<Source<'_>> {
+        if let Some(coming) = &self.coming
+            && self.opened.get().is_none()
+        {
+            if !coming.is_whole() {
+                return Ok(Source::Coming(&**coming));
+            }
+            // Several threads may come here at once: one of them is first.
+            let _ = self.opened.set(Opened::open(&self.path)?);
+        }
+        self.opened.get().map(Source::Opened).ok_or_else(|| Error::Changed { path: self.path.clone() })
+    }
+}
+
+enum Source<'a> {
+    Opened(&'a Opened),
+    Coming(&'a dyn Coming),
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self> {
+        // Asked by name first: to open a pipe would wait for ever.
+        if !std::fs::metadata(path).at(path)?.is_file() {
+            return Err(Error::Header { path: path.to_owned(), reason: "not a regular file".to_owned() });
+        }
+        let file = File::open(path).at(path)?;
+        Ok(Self {
+            stamp: Stamp::new(&file.metadata().at(path)?),
+            direct: direct::open(path),
+            page_cache: PageCache::of(path, &file),
+            file,
+        })
+    }
 }
 
 /// Reads until the buffer is full, the file ends, or a direct read stops in the middle of a block.
-fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut read = 0;
     while read < buffer.len() {
         match positioned_read(file, offset + read as u64, &mut buffer[read..]) {

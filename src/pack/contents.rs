@@ -67,7 +67,9 @@ impl Contents {
         let own_embedding = if tied { places.own_embedding(outline) } else { places.embedding.clone() };
         let shape = outline.embedding.to_vec();
         let embedding = Parameter::new(own_embedding.clone(), shape);
-        let outer: Vec<_> = item(own_embedding, &places.embedding, &embedding).into_iter().collect();
+        let mut outer: Vec<_> = item(own_embedding, &places.embedding, &embedding).into_iter().collect();
+        let layer_embedding = places.layer_embedding(outline);
+        outer.extend(layer_embedding.and_then(|it| item(it.name.clone(), &it.name, &it)));
         let layer = |index: usize| {
             let items =
                 places.layer(outline, index).filter_map(|(name, parameter)| item(name.clone(), &name, parameter));

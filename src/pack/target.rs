@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::deviation::Deviation;
 use super::shard::{self, Shard};
+use crate::disk;
 use crate::error::{AtPath, Error, Result};
 use crate::io::read_small;
 
@@ -23,13 +24,10 @@ pub(super) struct SmallFile {
 /// What files are called until they are whole.
 const PARTIAL: &str = ".partial";
 
-/// Room that is left on the disk.
-const MARGIN: u64 = 64 << 20;
-
 impl Target {
     /// Refuses a directory that is the source or lies in it.
     pub(super) fn new(dir: &Path, source: &Path) -> Result<Self> {
-        let (source, end) = (fs::canonicalize(source).at(source)?, existing(dir));
+        let (source, end) = (fs::canonicalize(source).at(source)?, disk::existing(dir));
         let inside = fs::canonicalize(end).at(end)?.starts_with(&source);
         if inside {
             let reason = format!("is the source or lies in it ({}); choose another directory", source.display());
@@ -79,10 +77,7 @@ impl Target {
 
     /// An error if the disk has no room for `bytes` more.
     pub(super) fn check_space(&self, bytes: u64) -> Result<()> {
-        match free(existing(&self.dir)) {
-            Some(free) => enough(&self.dir, bytes, free),
-            None => Ok(()),
-        }
+        disk::check_room(&self.dir, bytes)
     }
 
     /// Makes the directory, if need be, and keeps other runs out of it for as long as the answer lives.
@@ -158,36 +153,6 @@ impl SmallFile {
     }
 }
 
-/// An error if `free` bytes of a disk are too few for `bytes` and a margin.
-fn enough(dir: &Path, bytes: u64, free: u64) -> Result<()> {
-    let needed = bytes.saturating_add(MARGIN);
-    match bytes > 0 && needed > free {
-        true => Err(Error::DiskFull { path: dir.to_owned(), needed, free }),
-        false => Ok(()),
-    }
-}
-
-/// The nearest directory above that is there, or itself.
-fn existing(dir: &Path) -> &Path {
-    let here = |dir: &Path| dir.as_os_str().is_empty();
-    let there = dir.ancestors().find(|dir| here(dir) || dir.exists()).unwrap_or(dir);
-    if here(there) { Path::new(".") } else { there }
-}
-
-/// Bytes that may be written to the disk under `dir`, where the system tells.
-fn free(dir: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let disk = rustix::fs::statvfs(dir).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = dir;
-        None
-    }
-}
-
 /// Length and header of a safetensors file; `None` if it ends before that.
 fn header(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     const LARGEST: u64 = 100_000_000;
@@ -212,15 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_without_room_is_an_error_with_both_numbers() {
-        let error = enough(Path::new("out"), 40 << 30, 10 << 30).unwrap_err().to_string();
-        assert!(error.contains("40.1 GiB are needed") && error.contains("10.0 GiB are free"), "{error}");
-        enough(Path::new("out"), 1 << 30, 2 << 30).unwrap();
-        enough(Path::new("out"), 0, 0).unwrap();
+    fn the_source_is_no_target() {
         let dir = tempfile::tempdir().unwrap();
-        let target = Target::new(&dir.path().join("a/b"), &std::env::temp_dir().join("..")).err();
-        assert!(target.is_some());
-        let target = Target { dir: dir.path().join("a/b") };
-        assert!(matches!(target.check_space(u64::MAX / 2), Err(Error::DiskFull { .. })));
+        assert!(Target::new(&dir.path().join("a/b"), &std::env::temp_dir().join("..")).is_err());
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Units {
     /// The embedding, of which rows are gathered.
     pub(crate) embedding: TensorEntry,
     pub(crate) embedding_dtype: DType,
+    /// The embedding that layers read of beside hidden states, with its dtype.
+    pub(crate) layer_embedding: Option<(TensorEntry, DType)>,
     /// The layers, then the parts of the head, in the order of a pass.
     pub(crate) units: Vec<Unit>,
     /// Layer by layer, the experts that its tokens choose among; none where a layer has no such.
@@ -29,6 +31,9 @@ impl Units {
         let shape = outline.embedding.to_vec();
         let embedding = Parameter::new(places.embedding.clone(), shape);
         let (embedding, embedding_dtype) = finder.floats(&places.embedding, &embedding)?;
+        let layer_embedding =
+            places.layer_embedding(outline).map(|parameter| finder.floats(&parameter.name, &parameter));
+        let layer_embedding = layer_embedding.transpose()?;
         let mut units = Vec::new();
         for index in 0..outline.layers.len() {
             let mut found = Vec::new();
@@ -50,7 +55,7 @@ impl Units {
         }
         units.extend(head(outline.embedding[0], &norm, &rows, &units));
         refuse_extra_tensors(checkpoint, outline, &places, &finder)?;
-        Ok(Self { embedding, embedding_dtype, units, experts })
+        Ok(Self { embedding, embedding_dtype, layer_embedding, units, experts })
     }
 }
 

@@ -1,5 +1,5 @@
 use leveret_models::layers::Experts;
-use leveret_models::{Names, Slice, Source};
+use leveret_models::{LayerEmbedding, Names, Slice, Source};
 
 /// A parameter as the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(crate) struct Outline {
     pub(crate) names: Names,
     /// Rows and columns of the embedding.
     pub(crate) embedding: [usize; 2],
+    /// The embedding that layers read of beside hidden states, if there is one.
+    pub(crate) layer_embedding: Option<LayerEmbedding>,
     pub(crate) layers: Vec<Vec<Parameter>>,
     /// Layer by layer, its experts and the parameters of each of them, if it has some.
     pub(crate) experts: Vec<Option<(Experts, Vec<Parameter>)>>,

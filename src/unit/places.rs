@@ -1,3 +1,5 @@
+use leveret_models::LayerEmbedding;
+
 use super::{Outline, Parameter};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -57,6 +59,12 @@ impl Places {
     /// The name of an embedding that is a tensor of its own.
     pub(crate) fn own_embedding(&self, outline: &Outline) -> String {
         format!("{}{}", self.prefix, outline.names.embedding)
+    }
+
+    /// The embedding that layers read of beside hidden states, if there is one.
+    pub(crate) fn layer_embedding(&self, outline: &Outline) -> Option<Parameter> {
+        let LayerEmbedding { name, rows, width } = outline.layer_embedding?;
+        Some(Parameter::new(format!("{}{name}", self.prefix), vec![rows, width]))
     }
 
     /// The tensors of a layer, each with its parameter.

@@ -33,6 +33,10 @@ impl<B: Backend> Model<B> {
     /// Both run window by window, so that no more logits are kept than one window has.
     pub fn compare<C: Backend>(&mut self, other: &mut Model<C>, text: &str, window: usize) -> Result<Comparison> {
         let tokens = self.tokens_for(other, text)?;
+        let max_positions = self.dims().max_positions.min(other.dims().max_positions);
+        if window.min(tokens.len()) > max_positions {
+            return Err(Error::Window { window, max_positions });
+        }
         let windows = || tokens.chunks(window.max(2)).filter(|window| window.len() > 1);
         let count: usize = windows().map(<[u32]>::len).sum();
         if count == 0 {
@@ -69,16 +73,17 @@ impl<B: Backend> Model<B> {
 
     /// The tokens of a text, on which both models have to agree.
     fn tokens_for<C: Backend>(&self, other: &Model<C>, text: &str) -> Result<Vec<u32>> {
-        let disagree = |what| {
+        let disagree = |what, numbers| {
             let (path, other) = (self.dir().to_owned(), other.dir().to_owned());
-            Error::Incomparable { path, other, what }
+            Error::Incomparable { path, other, what, numbers }
         };
-        if self.dims().vocab_size != other.dims().vocab_size {
-            return Err(disagree("vocab_size"));
+        let sizes = [self.dims().vocab_size, other.dims().vocab_size];
+        if sizes[0] != sizes[1] {
+            return Err(disagree("vocab_size", Some(sizes)));
         }
         let encode = |tokenizer: &crate::Tokenizer| tokenizer.encode(text, true);
         match (self.tokenizer().map(encode).transpose()?, other.tokenizer().map(encode).transpose()?) {
-            (Some(tokens), Some(others)) if tokens != others => Err(disagree("tokens of the text")),
+            (Some(tokens), Some(others)) if tokens != others => Err(disagree("tokens of the text", None)),
             (Some(tokens), _) | (None, Some(tokens)) => Ok(tokens),
             (None, None) => Err(Error::NoTokenizer { path: self.dir().to_owned() }),
         }

@@ -32,6 +32,9 @@ impl Ints {
 
 impl<'a> Reference<'a> {
     pub(super) fn read(path: &'a Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::NoReference { path: path.to_owned() });
+        }
         let bytes = std::fs::read(path).at(path)?;
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|error| Error::Header { path: path.to_owned(), reason: error.to_string() })?;

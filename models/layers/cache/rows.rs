@@ -13,6 +13,9 @@ impl<B: Backend> KvCache<B> {
     pub fn joined(parts: &[(&Self, &[usize])], total: usize, reserve: usize) -> Self {
         let sliding_window = parts.first().and_then(|(part, _)| part.sliding_window);
         let buffers = parts.iter().map(|(part, _)| part.buffers.len()).min().unwrap_or(0);
+        if parts.iter().all(|(part, _)| part.total() == 0) {
+            return Self::new(sliding_window, reserve);
+        }
         let len = parts.iter().map(|(part, _)| part.seen(part.len).min(total)).max().unwrap_or(0);
         let mut this = Self { len, dropped: total - len, ..Self::new(sliding_window, reserve) };
         if buffers == 0 || len == 0 {
@@ -29,11 +32,15 @@ impl<B: Backend> KvCache<B> {
 
     /// Whether the first `total` columns are enough to go on from: no window has forgotten what the next query sees.
     pub fn can_truncate(&self, total: usize) -> bool {
-        total == 0 || (total <= self.total() && self.dropped + self.seen(total) <= total)
+        // Layers that read another's columns have none.
+        total == 0 || self.total() == 0 || (total <= self.total() && self.dropped + self.seen(total) <= total)
     }
 
     /// Goes back to the first `total` columns, where that [can be](Self::can_truncate).
     pub fn truncate(&mut self, total: usize) {
+        if self.total() == 0 {
+            return;
+        }
         if total == 0 {
             (self.start, self.dropped) = (0, 0);
         }
@@ -47,7 +54,8 @@ impl<B: Backend> KvCache<B> {
 
     /// An empty cache with such columns put into it, the last of `total`.
     pub fn with_columns(mut self, columns: Vec<Tensor<B, 4>>, total: usize) -> Self {
-        self.len = columns.first().map_or(0, |columns| columns.dims()[2]);
+        let Some(first) = columns.first() else { return self };
+        self.len = first.dims()[2];
         self.dropped = total - self.len;
         self.buffers = columns;
         if self.len > 0 {

@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::prelude::Tensor;
 use burn::tensor::activation::sigmoid;
 
-use super::super::{GatedMlp, Input, Linear, PAD, Step};
-use super::{Choice, Routed, Router, Routing};
+use super::super::{GatedMlp, Input, Linear, Step};
+use super::{Routed, Router, Routing};
 use crate::Backend;
 
 /// The part of a mixture of experts that every token needs: the router, and an expert that all share.
@@ -33,16 +33,8 @@ impl<B: Backend> Moe<B> {
         let x = input.normed();
         let [batch, seq, hidden] = x.dims();
         let tokens = x.clone().reshape([batch * seq, hidden]);
-        let scores = self.gate.scores(tokens.clone());
-        let experts = scores.logits.len() / (batch * seq).max(1);
-        let rows = scores.logits.chunks(experts.max(1)).zip(step.queries.as_slice()).enumerate();
-        // Nobody sees what becomes of padding.
-        let rows = rows.filter(|(_, (_, position))| **position != PAD);
-        let choices = rows.flat_map(|(token, (logits, _))| {
-            let chosen = self.routing.choose(logits, scores.correction.as_deref());
-            chosen.into_iter().map(move |(expert, weight)| Choice { token, expert, weight })
-        });
-        step.routed = Some(Routed { x: tokens, choices: choices.collect(), weighs_input: self.routing.weighs_input });
+        let choices = self.gate.choices(tokens.clone(), &self.routing, step.queries);
+        step.routed = Some(Routed { x: tokens, choices, weighs_input: self.routing.weighs_input });
         match (&self.shared_experts, &self.shared_expert_gate) {
             (None, _) => residual,
             (Some(shared), None) => shared.forward(x.into(), residual),

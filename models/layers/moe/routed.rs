@@ -83,12 +83,11 @@ impl<B: Backend> Mixture<B> {
         });
     }
 
-    /// Hidden states `[batch, seq, hidden_size]` with the mixture added.
-    pub fn onto(self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let (shape, dtype) = (x.dims(), x.dtype());
+    /// All that experts have made, in the shape and dtype of `x: [batch, seq, hidden_size]`.
+    pub fn like(self, x: &Tensor<B, 3>) -> Tensor<B, 3> {
         match self.sum {
-            Some(sum) => x + sum.reshape(shape).cast(dtype),
-            None => x,
+            Some(sum) => sum.reshape(x.dims()).cast(x.dtype()),
+            None => x.zeros_like(),
         }
     }
 }

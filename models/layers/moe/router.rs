@@ -2,7 +2,8 @@ use burn::module::{Module, Param};
 use burn::prelude::Tensor;
 use burn::tensor::DType;
 
-use super::super::parameter;
+use super::super::{PAD, Positions, parameter};
+use super::{Choice, Routing};
 use crate::Backend;
 
 /// Scores every expert for every token; small, and never packed.
@@ -33,11 +34,11 @@ pub enum Correction {
 }
 
 /// What a router says, on the host.
-pub(super) struct Scores {
+struct Scores {
     /// Token by token, a number for each expert.
-    pub(super) logits: Vec<f32>,
+    logits: Vec<f32>,
     /// What the scores are corrected by where experts are chosen, if by anything.
-    pub(super) correction: Option<Vec<f32>>,
+    correction: Option<Vec<f32>>,
 }
 
 impl<B: Backend> Router<B> {
@@ -52,8 +53,22 @@ impl<B: Backend> Router<B> {
         }
     }
 
+    /// The experts that tokens `x: [tokens, hidden_size]` at these positions choose, token by token.
+    pub fn choices(&self, x: Tensor<B, 2>, routing: &Routing, positions: &Positions) -> Vec<Choice> {
+        let scores = self.scores(x);
+        let experts = self.weight.dims()[0].max(1);
+        let rows = scores.logits.chunks(experts).zip(positions.as_slice()).enumerate();
+        // Nobody sees what becomes of padding.
+        let rows = rows.filter(|(_, (_, position))| **position != PAD);
+        let choices = rows.flat_map(|(token, (logits, _))| {
+            let chosen = routing.choose(logits, scores.correction.as_deref());
+            chosen.into_iter().map(move |(expert, weight)| Choice { token, expert, weight })
+        });
+        choices.collect()
+    }
+
     /// The scores of all experts for `x: [tokens, hidden_size]`, computed in f32 and read back at once.
-    pub(super) fn scores(&self, x: Tensor<B, 2>) -> Scores {
+    fn scores(&self, x: Tensor<B, 2>) -> Scores {
         let f32 = |x: &Param<Tensor<B, 1>>| x.val().cast(DType::F32).unsqueeze::<2>();
         let experts = self.weight.dims()[0];
         let mut logits = B::matmul(x.cast(DType::F32), self.weight.val().cast(DType::F32).transpose()); // [tokens, experts]

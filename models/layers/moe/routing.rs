@@ -59,14 +59,14 @@ impl Routing {
         Self { top_k, scoring: Scoring::Softmax, groups: None, normed: None, scale: 1.0, weighs_input: false }
     }
 
-    /// Refuses what cannot be chosen among `experts`.
-    pub fn check(&self, experts: usize) -> Result<(), ConfigError> {
+    /// Refuses what cannot be chosen among `experts`; the fields are those of their number and of how many a token chooses.
+    pub fn check(&self, experts: usize, [count, chosen]: [&'static str; 2]) -> Result<(), ConfigError> {
         if experts == 0 || experts > 1 << 16 {
-            return Err(unsupported("num_experts", experts, "a positive number up to 65536"));
+            return Err(unsupported(count, experts, "a positive number up to 65536"));
         }
         if self.top_k == 0 || self.top_k > experts {
             let expected = format!("a positive number up to the number of experts, {experts}");
-            return Err(unsupported("num_experts_per_tok", self.top_k, expected));
+            return Err(unsupported(chosen, self.top_k, expected));
         }
         let Some(Groups { count, top_k, best }) = self.groups else { return Ok(()) };
         if count == 0 || !experts.is_multiple_of(count) {
@@ -161,6 +161,8 @@ fn sparse_mixer(logits: &[f32], top_k: usize, jitter: f32) -> Vec<(usize, f32)> 
 mod tests {
     use super::*;
 
+    const FIELDS: [&str; 2] = ["num_experts", "num_experts_per_tok"];
+
     fn near(got: &[(usize, f32)], want: &[(usize, f32)]) {
         assert_eq!(got.len(), want.len());
         for ((expert, weight), (expected, of)) in got.iter().zip(want) {
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn impossible_choices_are_refused() {
-        let error = |routing: Routing, experts| routing.check(experts).unwrap_err().to_string();
+        let error = |routing: Routing, experts| routing.check(experts, FIELDS).unwrap_err().to_string();
         assert!(error(Routing::softmax(7), 6).contains("`num_experts_per_tok` is 7"));
         assert!(error(Routing::softmax(0), 6).contains("`num_experts_per_tok` is 0"));
         let grouped =
@@ -212,7 +214,7 @@ mod tests {
         assert!(error(grouped(4, 1, 1), 6).contains("`n_group` is 4"));
         assert!(error(grouped(3, 1, 1), 6).contains("`topk_group` is 1"));
         assert!(error(grouped(6, 6, 2), 6).contains("groups of at least 2"));
-        assert!(grouped(3, 2, 2).check(6).is_ok());
+        assert!(grouped(3, 2, 2).check(6, FIELDS).is_ok());
     }
 
     /// Numbers that are none choose somebody; where they came from is found out elsewhere.

@@ -11,6 +11,7 @@ impl RopeParameters {
             RopeType::Default => (default(self.theta()), 1.0),
             RopeType::Linear => (default(self.theta()).iter().map(|w| w / factor).collect(), 1.0),
             RopeType::Dynamic => (default(self.dynamic_theta(head_dim, seq_len)), 1.0),
+            RopeType::Prompt => (default(self.prompt_theta(head_dim, seq_len)), 1.0),
             RopeType::Llama3 => (self.llama3(default(self.theta())), 1.0),
             RopeType::Yarn => (self.yarn(default(self.theta())), self.yarn_scale() as f32),
             RopeType::LongRope => (self.long(default(self.theta()), seq_len), self.long_scale() as f32),
@@ -28,6 +29,13 @@ impl RopeParameters {
         let (factor, max, dim) = (self.factor(), self.max_position_embeddings as f64, head_dim as f64);
         let seq_len = (seq_len as f64).max(max);
         self.theta() * (factor * seq_len / max - (factor - 1.0)).powf(dim / (dim - 2.0))
+    }
+
+    /// The base for a prompt of `seq_len`: beyond the original length it grows with each doubling.
+    fn prompt_theta(&self, head_dim: usize, seq_len: usize) -> f64 {
+        let (doublings, dim) = ((seq_len as f64 / self.original() as f64).log2() + 1.0, head_dim as f64);
+        let alpha = (doublings.ceil().exp2() - 1.0).max(1.0);
+        self.theta() * alpha.powf(dim / (dim - 2.0))
     }
 
     fn llama3(&self, inverse: Vec<f32>) -> Vec<f32> {

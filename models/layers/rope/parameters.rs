@@ -1,6 +1,7 @@
 use serde::Deserialize;
 
 use crate::config::{ConfigError, unsupported};
+use crate::layers::QueryGrowth;
 
 /// How RoPE's frequencies are stretched beyond the length that a model was trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -22,6 +23,9 @@ pub enum RopeType {
     LongRope,
     /// The first pairs of a whole head alone (Gemma 4).
     Proportional,
+    /// By raising the base in steps with the length of each sequence's prompt (Qwen 1).
+    #[serde(skip)]
+    Prompt,
     /// Nothing turns.
     #[serde(skip)]
     None,
@@ -127,9 +131,20 @@ impl RopeParameters {
         }
     }
 
-    /// How queries grow with their position, if they do: by how much, and after how many positions each time.
-    pub(crate) fn query_growth(&self) -> Option<(f64, usize)> {
-        self.llama_4_scaling_beta.map(|beta| (beta, self.original()))
+    /// How queries grow with their position, if they do.
+    pub(crate) fn query_growth(&self) -> Option<QueryGrowth> {
+        self.llama_4_scaling_beta.map(|beta| QueryGrowth::Steps { beta, every: self.original() })
+    }
+
+    /// The same whose base grows in steps with the length of a prompt beyond `original`.
+    pub(crate) fn by_prompt(self, original: usize) -> Self {
+        let (rope_type, original) = (Some(RopeType::Prompt), Some(original));
+        Self { rope_type, original_max_position_embeddings: original, ..self }
+    }
+
+    /// Whether the length that counts is that of each sequence's prompt, and not that of the longest sequence.
+    pub fn follows_prompts(&self) -> bool {
+        self.rope_type() == RopeType::Prompt
     }
 
     /// Takes out the parameters of `full_attention` and `sliding_attention`, where they are given apart.
@@ -168,6 +183,9 @@ impl RopeParameters {
     pub fn check(&self) -> Result<(), ConfigError> {
         let missing = |field| Err(unsupported(field, "missing", format!("a number, for {:?}", self.rope_type())));
         let needs_factor = matches!(self.rope_type(), RopeType::Linear | RopeType::Dynamic | RopeType::Llama3);
+        // Where a yarn's config names the length that it was made for, the factor follows from it.
+        let implied = self.rope_type() == RopeType::Yarn && self.original_max_position_embeddings.is_some();
+        let needs_factor = needs_factor || self.rope_type() == RopeType::Yarn && !implied;
         if needs_factor && self.factor.is_none() {
             return missing("rope_scaling.factor");
         }
@@ -255,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_missing_factor_is_named() {
-        for kind in ["linear", "dynamic", "llama3"] {
+        for kind in ["linear", "dynamic", "llama3", "yarn"] {
             let rope: RopeParameters = serde_json::from_str(&format!(r#"{{"rope_type":"{kind}"}}"#)).unwrap();
             assert!(rope.check().unwrap_err().to_string().starts_with("`rope_scaling.factor` is missing"));
         }

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 
@@ -25,11 +27,30 @@ impl<B: Backend> Rope<B> {
         seq_len: usize,
         device: &B::Device,
     ) -> Self {
-        let (inverse, scale) = parameters.inverse_frequencies(parameters.rotary_dim.unwrap_or(head_dim), seq_len);
+        Self::by_row(parameters, head_dim, positions, &vec![seq_len; positions.batch()], device)
+    }
+
+    /// The same with a length of its own for each sequence.
+    pub fn by_row(
+        parameters: &RopeParameters,
+        head_dim: usize,
+        positions: &Positions,
+        lengths: &[usize],
+        device: &B::Device,
+    ) -> Self {
+        let width = parameters.rotary_dim.unwrap_or(head_dim);
+        let mut known = HashMap::new();
+        for &length in lengths {
+            known.entry(length).or_insert_with(|| parameters.inverse_frequencies(width, length));
+        }
         let table = |f: fn(f32) -> f32| {
-            let angles = positions.as_slice().iter().flat_map(|&p| inverse.iter().map(move |w| p.max(0) as f32 * w));
-            let values: Vec<f32> = angles.map(|angle| f(angle) * scale).collect();
-            let shape = [positions.batch(), 1, positions.columns(), inverse.len()];
+            let row = |(row, length): (usize, &usize)| {
+                let (inverse, scale) = &known[length];
+                let angles = positions.row(row).iter().flat_map(|&p| inverse.iter().map(move |w| p.max(0) as f32 * w));
+                angles.map(|angle| f(angle) * scale).collect::<Vec<_>>()
+            };
+            let values: Vec<f32> = lengths.iter().enumerate().flat_map(row).collect();
+            let shape = [positions.batch(), 1, positions.columns(), width / 2];
             Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
         };
         Self { cos: table(f32::cos), sin: table(f32::sin), interleaved: parameters.interleaved }

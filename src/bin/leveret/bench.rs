@@ -15,20 +15,21 @@ use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 /// Measures how fast a model runs, and what the machine could do at most.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt [default: 512, or as many as the model has positions for].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     prompt_tokens: Option<usize>,
     /// Tokens to generate in each run.
-    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().max_tokens, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().max_tokens, value_parser = at_least_one, allow_negative_numbers = true)]
     max_tokens: usize,
     /// Runs to measure, after one that warms up.
-    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().runs, value_parser = at_least_one, allow_negative_numbers = true)]
     runs: usize,
     /// Sequences to generate at once, all with the same prompt.
-    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().batch, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = BenchOptions::default().batch, value_parser = at_least_one, allow_negative_numbers = true)]
     batch: usize,
     /// What to put side by side instead of --device, such as cpu,cuda; with semicolons where one of them is several
     /// devices: cuda:0;cuda:0,cuda:1.
@@ -42,7 +43,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
         let named = |name: &str| Ok((name.to_owned(), name.parse::<Devices>()?));
         let devices: Vec<_> = match &self.compare {
             None => {
@@ -56,6 +57,7 @@ impl Bench {
         };
         // Before minutes go into the first, see that the last can be had.
         devices.iter().try_for_each(|(_, devices): &(_, Devices)| devices.check())?;
+        self.model = self.how.hub.dir(&self.model)?;
         let mut measured = Vec::new();
         for (name, devices) in devices {
             let mut result = None;

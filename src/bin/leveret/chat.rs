@@ -18,7 +18,8 @@ use crate::units::{at_least_one, pace};
 /// Talks with a model; what it has read is not computed again in the next turn. `/help` says what can be typed.
 #[derive(Debug, Args)]
 pub struct Chat {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// System prompt of the conversation.

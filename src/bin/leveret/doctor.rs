@@ -1,15 +1,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use leveret::Hub;
 
 /// Says what there is to run models with, and what to do about what is missing.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Directory of a checkpoint, or one where checkpoints are to lie.
+    /// Directory of a checkpoint, or one where checkpoints are to lie, or the name of a model that was downloaded.
     #[arg(default_value = ".")]
     dir: PathBuf,
     /// Prints one JSON array.
@@ -19,8 +20,9 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
-        std::fs::read_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
-        let findings = leveret::doctor(&self.dir);
+        let dir = Hub::from_env().offline(true).dir(&self.dir)?;
+        std::fs::read_dir(&dir).map_err(|error| leveret::Error::Io { path: dir.clone(), error })?;
+        let findings = leveret::doctor(&dir);
         let mut out = std::io::stdout();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&findings)?)?);

@@ -10,7 +10,7 @@ use crate::device::Task;
 use crate::load::Load;
 use crate::profile;
 use crate::trace::Trace;
-use crate::units::{mib, pace};
+use crate::units::{mib, pace, whole};
 
 /// Goes on from a prompt, or from several at once.
 #[derive(Debug, Args)]
@@ -57,22 +57,22 @@ pub struct Generate {
 #[command(next_help_heading = "Sampling and stopping")]
 pub struct Options {
     /// Tokens to generate at most [default: the checkpoint's, or as many as the model has positions for].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
     /// What logits are divided by; 0 takes the likeliest token.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keeps so many of the likeliest tokens; 0 keeps all.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Keeps the fewest tokens whose probabilities reach this sum.
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Keeps tokens at least this likely, as a fraction of the likeliest.
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Makes tokens of prompt and reply less likely; 1 is neutral.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// Subtracted from logits of tokens in the reply.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -81,7 +81,7 @@ pub struct Options {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
     /// Makes sampling repeatable.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Text that ends the reply and is not part of it; may be given several times.
     #[arg(long, value_name = "TEXT")]
@@ -152,6 +152,9 @@ impl Task for Generate {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
         let mut model = self.load.how.load::<B>(&self.load.model, devices)?;
         let has_text = model.tokenizer().is_some();
+        if self.options.max_tokens == Some(0) {
+            let _ = writeln!(std::io::stderr(), "warning: --max-tokens is 0, so that replies are empty");
+        }
         let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
         let (completions, stats) = match self.json || self.prompts.len() > 1 {
             true => generation.finish()?,

@@ -16,7 +16,8 @@ use crate::units::mib;
 /// Shows what a checkpoint holds and how it would run; without one, what can be run.
 #[derive(Debug, Args)]
 pub struct Info {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins. No weights are downloaded for this.
     model: Option<PathBuf>,
     #[command(flatten)]
     how: How,

@@ -8,12 +8,14 @@ use leveret::models::layers::attention;
 use leveret::{Backend, Budget, Model, RunDtype, Transfer};
 
 use crate::device::Devices;
+use crate::hub::HubFlags;
 
 /// Flags of the same names as `Builder`'s methods.
 #[derive(Debug, Args)]
 pub struct Load {
-    /// Directory with config.json, tokenizer.json and the safetensors files.
-    #[arg(long, env = "LEVERET_MODEL", default_value = "models/demo", value_name = "DIR")]
+    /// Directory with config.json, tokenizer.json and the safetensors files, or a model's name on the Hugging Face hub, as
+    /// org/name or org/name@revision; a directory that exists wins.
+    #[arg(long, env = "LEVERET_MODEL", default_value = "models/demo", value_name = "MODEL")]
     pub model: PathBuf,
     #[command(flatten)]
     pub how: How,
@@ -46,6 +48,8 @@ pub struct How {
     /// How streamed weights arrive: sync, prefetch or async.
     #[arg(long, env = "LEVERET_TRANSFER", default_value = "async")]
     pub transfer: Transfer,
+    #[command(flatten)]
+    pub hub: HubFlags,
     /// Whether the command shows times that need waiting for the device.
     #[arg(skip)]
     pub profile: bool,
@@ -55,7 +59,7 @@ pub struct How {
 }
 
 impl How {
-    /// Loads the checkpoint in `model`.
+    /// Loads `model`, whose weights may still be coming.
     pub fn load<B: Backend>(&self, model: &Path, devices: Vec<B::Device>) -> leveret::Result<Model<B>> {
         let model = Model::<B>::builder(model)
             .devices(devices)
@@ -67,9 +71,14 @@ impl How {
             .attention(&self.attention)
             .transfer(self.transfer)
             .profile(self.profile)
+            .hub(self.hub.hub())
             .load()?;
         if self.dtype == RunDtype::Float16 && model.config_dtype() == Some("bfloat16") {
             let warning = "warning: this model was made in bfloat16; in float16 large values overflow";
+            let _ = writeln!(std::io::stderr(), "{warning}");
+        }
+        if self.vram != Budget::Free && !model.has_device_memory() {
+            let warning = "warning: --vram says nothing to a device without memory of its own; --ram is its budget";
             let _ = writeln!(std::io::stderr(), "{warning}");
         }
         Ok(model)

@@ -1,16 +1,21 @@
 //! The `leveret` command.
 
+mod bars;
 mod bench;
 mod chat;
 mod chat_input;
 mod device;
 mod doctor;
 mod generate;
+mod hub;
 mod info;
 mod load;
+mod ls;
 mod pack;
 mod plan;
 mod profile;
+mod pull;
+mod rm;
 #[cfg(feature = "server")]
 mod serve;
 mod synth;
@@ -50,6 +55,12 @@ enum Command {
     Bench(bench::Bench),
     /// Compares a model's answers with those of another implementation, or of another model on a text.
     Verify(verify::Verify),
+    /// Downloads a model from the Hugging Face hub.
+    Pull(pull::Pull),
+    /// Lists downloaded models.
+    Ls(ls::Ls),
+    /// Removes a downloaded model.
+    Rm(rm::Rm),
     /// Packs a checkpoint's linear layers into 8 or 4 bits a weight.
     Pack(pack::Pack),
     /// Writes a checkpoint of a well-known model's shapes with random weights, to measure with.
@@ -67,6 +78,9 @@ fn main() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Pull(command) => command.run(),
+        Command::Ls(command) => command.run(),
+        Command::Rm(command) => command.run(),
         Command::Pack(command) => command.run(),
         Command::Synth(command) => command.run(),
     };

@@ -11,6 +11,7 @@ use leveret::models::weight::Format;
 use leveret::{Backend, Budget, PackProgress, PackReport};
 
 use crate::device::{Devices, Task};
+use crate::hub::HubFlags;
 use crate::units::{mib, percent};
 
 /// Packs the linear layers of a checkpoint into a directory of its own; norms and the embedding stay as they are.
@@ -18,7 +19,8 @@ use crate::units::{mib, percent};
 /// A run that was ended goes on where it stopped when the command is given again.
 #[derive(Debug, Args)]
 pub struct Pack {
-    /// Directory of the checkpoint, which is only read.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins. It is only read.
     model: PathBuf,
     /// Directory to write to; made if it is not there.
     out: PathBuf,
@@ -34,6 +36,8 @@ pub struct Pack {
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    hub: HubFlags,
 }
 
 impl Pack {
@@ -50,12 +54,16 @@ impl Task for Pack {
             (_, false) => Format::Int4,
             (bits, true) => {
                 let text = format!("there is no format of floats of {bits} bits; use --bits 8 --float or --bits 4");
-                crate::Cli::command().error(ErrorKind::ArgumentConflict, text).exit()
+                let mut command = crate::Cli::command();
+                command.build();
+                let pack = command.find_subcommand_mut("pack").expect("it is running");
+                pack.error(ErrorKind::ArgumentConflict, text).exit()
             }
         };
+        let model = self.hub.dir(&self.model)?;
         let pack = leveret::Pack { max_shard_size: self.max_shard_size, ..leveret::Pack::new(format) };
         let shows = std::io::stderr().is_terminal();
-        let report = pack.write_and_tell::<B>(&self.model, &self.out, |progress| {
+        let report = pack.write_and_tell::<B>(&model, &self.out, |progress| {
             if shows {
                 show(&line(progress));
             }

@@ -10,23 +10,24 @@ use serde_json::json;
 
 use crate::device::Task;
 use crate::load::How;
-use crate::units::{at_least_one, gb_per_second, mib, pace, seconds};
+use crate::units::{at_least_one, gb_per_second, mib, pace, seconds, whole};
 
 /// Measures this machine for a few seconds; says where each part of a model would live, how long a token would take,
 /// and what limits it.
 #[derive(Debug, Args)]
 pub struct Plan {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Tokens of the prompt to plan for [default: 512, or half of what the model has positions for].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     prompt_tokens: Option<usize>,
     /// Tokens to plan to generate [default: 512, or half of what the model has positions for].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
     /// Sequences to plan for.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, allow_negative_numbers = true)]
     batch: usize,
     /// Prints one JSON object.
     #[arg(long)]
@@ -36,7 +37,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
+        // All of it, so that reading is measured and not the network.
+        self.model = self.how.hub.dir(&self.model)?;
         self.how.device.clone().run(self)
     }
 }

@@ -13,7 +13,8 @@ use crate::units::at_least_one;
 /// Serves a model over HTTP, as OpenAI's API does, with a page to chat in; one pass serves all who wait.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
     /// Port to listen on; 0 takes a free one.
@@ -25,7 +26,7 @@ pub struct Serve {
     /// Key that requests have to name, as `Authorization: Bearer KEY`.
     #[arg(long, env = "LEVERET_API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<String>,
-    /// Name that the model is served under [default: that of its directory].
+    /// Name that the model is served under [default: that of its directory, or its own on the hub].
     #[arg(long, value_name = "NAME")]
     served_name: Option<String>,
     /// Sequences that a pass serves at most; memory for them is taken at the start.
@@ -59,9 +60,10 @@ impl Task for Serve {
         let host = self.host.trim_matches(['[', ']']);
         let listener = TcpListener::bind((host, self.port)).with_context(|| format!("{host}:{}", self.port))?;
         let address = listener.local_addr()?;
-        let directory = self.model.canonicalize().unwrap_or_else(|_| self.model.clone());
-        let name =
-            directory.file_name().map_or_else(|| "leveret".to_owned(), |name| name.to_string_lossy().into_owned());
+        let name = match self.model.canonicalize() {
+            Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Err(_) => self.model.to_string_lossy().split('@').next().unwrap_or_default().to_owned(),
+        };
         let options = ServerOptions {
             name: self.served_name.unwrap_or(name),
             max_sequences: self.max_sequences,

@@ -4,6 +4,8 @@ use anyhow::Result;
 use clap::Args;
 use leveret::RunDtype;
 
+use crate::units::whole;
+
 /// Writes a checkpoint of a well-known model's shapes with random weights, to measure with.
 #[derive(Debug, Args)]
 pub struct Synth {
@@ -13,16 +15,16 @@ pub struct Synth {
     #[arg(long, default_value = "llama-3.2-1b")]
     preset: String,
     /// Layers, if not the preset's.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     num_hidden_layers: Option<usize>,
     /// Vocabulary, if not the preset's.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     vocab_size: Option<usize>,
     /// Dtype of the weights: bfloat16, float16 or float32.
     #[arg(long, default_value = "bfloat16")]
     dtype: RunDtype,
     /// What the weights follow from.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: u64,
 }
 

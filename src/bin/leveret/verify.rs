@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use leveret::{Backend, Comparison, Report, RunDtype, Verdict};
 
@@ -12,23 +12,24 @@ use crate::load::How;
 /// another model; in float32 unless --dtype says otherwise.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Directory of the checkpoint.
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
     model: PathBuf,
     /// Safetensors file with the other's answers [default: reference.safetensors in MODEL].
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
     reference: Option<PathBuf>,
     /// Largest difference of two logits that counts as agreement.
-    #[arg(long, default_value_t = 1e-3, conflicts_with = "against")]
+    #[arg(long, default_value_t = 1e-3, conflicts_with = "against", allow_negative_numbers = true)]
     tolerance: f32,
-    /// Directory of another checkpoint to compare with, such as the one that MODEL was packed from: prints the perplexity
+    /// Another checkpoint or model to compare with, such as the one that MODEL was packed from: prints the perplexity
     /// of both on --text and the divergence between them.
-    #[arg(long, value_name = "DIR", requires = "text")]
+    #[arg(long, value_name = "MODEL", requires = "text")]
     against: Option<PathBuf>,
     /// Text to compare on.
     #[arg(long, value_name = "FILE", requires = "against")]
     text: Option<PathBuf>,
     /// Tokens of the text that are computed together.
-    #[arg(long, value_name = "N", default_value_t = 160, requires = "against", value_parser = window)]
+    #[arg(long, value_name = "N", default_value_t = 160, requires = "against", value_parser = window, allow_negative_numbers = true)]
     window: usize,
     /// Prints one JSON object.
     #[arg(long)]
@@ -43,6 +44,8 @@ impl Verify {
         if self.how.dtype == RunDtype::Auto {
             self.how.dtype = RunDtype::Float32;
         }
+        self.model = self.how.hub.dir(&self.model)?;
+        self.against = self.against.map(|model| self.how.hub.dir(&model)).transpose()?;
         self.how.device.clone().run(self)
     }
 }
@@ -51,7 +54,8 @@ impl Task for Verify {
     fn run<B: Backend>(mut self, devices: Vec<B::Device>) -> Result<()> {
         let mut out = std::io::stdout();
         if let (Some(other), Some(path)) = (&self.against, &self.text) {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| leveret::Error::Io { path: path.clone(), error })?;
             self.how.models = 2;
             let mut model = self.how.load::<B>(&self.model, devices.clone())?;
             let mut other = self.how.load::<B>(other, devices)?;
@@ -120,5 +124,5 @@ fn lines(comparison: &Comparison) -> String {
 
 /// A number of tokens of which one predicts another.
 fn window(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 1).ok_or_else(|| "expected a number of at least 2".to_owned())
+    text.parse().ok().filter(|n| *n > 1).ok_or_else(|| "expected a whole number of at least 2".to_owned())
 }

@@ -1,0 +1,80 @@
+use assert_cmd::Command;
+
+use super::server::{COMMIT, Faults, MODEL, Server, TOKEN};
+use crate::support::demo;
+
+fn leveret(server: &Server, args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("leveret").unwrap();
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
+    command.env("HF_ENDPOINT", &server.endpoint).env("HF_HUB_CACHE", server.cache.path());
+    command.env_remove("HF_HUB_OFFLINE").env("HF_TOKEN_PATH", "/nowhere").env_remove("HF_TOKEN");
+    command
+}
+
+fn output(mut command: Command) -> (bool, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_model_is_pulled_run_listed_and_removed() {
+    let server = Server::start(&demo());
+    let (_, stdout, stderr) = output(leveret(&server, &["pull", MODEL]));
+    assert_eq!(stdout.trim(), server.snapshot().to_str().unwrap(), "{stderr}");
+    let generate =
+        ["generate", "--model", MODEL, "The mansion in Saville Row", "--temperature", "0", "--max-tokens", "5"];
+    server.requests();
+    let (_, offline, stderr) = output(leveret(&server, &[&generate[..], &["--offline", "--quiet"]].concat()));
+    assert!(offline.starts_with("The mansion in Saville Row, though"), "{offline} {stderr}");
+    assert_eq!(server.requests().len(), 0);
+    assert!(output(leveret(&server, &["doctor", MODEL])).1.contains("MiB of weights"));
+
+    let list = output(leveret(&server, &["ls"])).1;
+    assert!(list.contains(MODEL) && list.contains(&format!("main ({})", &COMMIT[..8])), "{list}");
+    let (done, _, stderr) = output(leveret(&server, &["rm", MODEL]));
+    assert!(!done && stderr.contains("Remove org/demo, 3.9 MB?") && stderr.contains("nothing was removed"), "{stderr}");
+    assert!(server.snapshot().exists());
+    let (_, stdout, stderr) = output(leveret(&server, &["rm", MODEL, "--yes"]));
+    assert_eq!(stdout, "3.9 MB are free again\n", "{stderr}");
+    assert!(!server.root().exists());
+    let list = output(leveret(&server, &["ls", "--json"])).1;
+    assert_eq!(list.trim(), "[]");
+}
+
+/// A name is all that a command needs; the plan is shown without weights.
+#[test]
+fn a_name_stands_where_a_directory_does() {
+    let server = Server::start(&demo());
+    assert!(output(leveret(&server, &["info", MODEL])).1.contains("of 5 units resident"));
+    assert!(!server.snapshot().join("model.safetensors").exists());
+    let generate =
+        ["generate", "--model", MODEL, "The mansion in Saville Row", "--temperature", "0", "--max-tokens", "5"];
+    let (_, stdout, stderr) = output(leveret(&server, &generate));
+    assert!(stdout.starts_with("The mansion in Saville Row, though"), "{stdout} {stderr}");
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().join("packed");
+    let (done, _, stderr) = output(leveret(&server, &["pack", MODEL, out.to_str().unwrap(), "--bits", "8"]));
+    assert!(done, "{stderr}");
+    assert!(out.join("config.json").exists());
+}
+
+#[test]
+fn a_token_is_used_and_never_shown() {
+    let server = Server::start(&demo());
+    server.fail(Faults { file_status: Some((403, "GatedRepo")), ..Faults::default() });
+    let bearer = Some("Bearer hf_secret");
+    let mut by_environment = leveret(&server, &["pull", MODEL]);
+    by_environment.env("HF_TOKEN", TOKEN);
+    let mut by_flag = leveret(&server, &["pull", MODEL, "--token", TOKEN]);
+    by_flag.env("HF_TOKEN", "another");
+    for command in [by_environment, by_flag] {
+        let (done, stdout, stderr) = output(command);
+        assert!(!done && stderr.contains("pass another token"), "{stderr}");
+        assert!(!(stdout + &stderr).contains(TOKEN));
+        assert!(server.requests().iter().all(|request| request.authorization.as_deref() == bearer));
+    }
+    let mut help = leveret(&server, &["generate", "--help"]);
+    help.env("HF_TOKEN", TOKEN);
+    assert!(!output(help).1.contains(TOKEN));
+}

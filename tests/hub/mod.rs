@@ -1,0 +1,9 @@
+//! Models by their name, from a hub on this machine.
+
+mod cache;
+mod command;
+mod downloads;
+mod offline;
+mod refusals;
+mod server;
+mod streaming;
