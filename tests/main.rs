@@ -11,11 +11,15 @@ mod experts;
 mod generation;
 #[cfg(feature = "hub")]
 mod hub;
+mod joining;
 mod kv_cache;
 mod measure;
 mod packed;
 mod parity;
 mod profile;
 mod readme;
+mod server;
+mod session;
 mod streaming;
 mod support;
+mod talk;

@@ -2,6 +2,8 @@
 
 mod bars;
 mod bench;
+mod chat;
+mod chat_input;
 mod device;
 mod doctor;
 mod generate;
@@ -14,6 +16,8 @@ mod plan;
 mod profile;
 mod pull;
 mod rm;
+#[cfg(feature = "server")]
+mod serve;
 mod synth;
 mod trace;
 mod units;
@@ -36,6 +40,11 @@ struct Cli {
 enum Command {
     /// Goes on from a prompt, or from several at once.
     Generate(generate::Generate),
+    /// Talks with a model, turn by turn.
+    Chat(chat::Chat),
+    /// Serves a model over HTTP, as OpenAI's API does, with a page to chat in.
+    #[cfg(feature = "server")]
+    Serve(serve::Serve),
     /// Shows what a checkpoint holds and how it would run; without one, what can be run.
     Info(info::Info),
     /// Says what there is to run models with, and what to do about what is missing.
@@ -61,6 +70,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(command) => command.run(),
+        Command::Chat(command) => command.run(),
+        #[cfg(feature = "server")]
+        Command::Serve(command) => command.run(),
         Command::Info(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Plan(command) => command.run(),
