@@ -20,7 +20,13 @@ fn joined_equals_alone(
         "deepseek_v3",
         "phi3_crossing",
         "llama_rope_dynamic",
-        "mpt"
+        "mpt",
+        "qwen3_5",
+        "mamba2",
+        "lfm2",
+        "jamba",
+        "minimax",
+        "gemma3n"
     )]
     name: &str,
     #[values(Budget::Free, Budget::Min)] ram: Budget,
