@@ -120,6 +120,17 @@ architectures![
     crate::ChatGlm,
 ];
 
+/// Reads a `config.json` as an architecture that need not be in the registry, if it has one of its types.
+pub fn read_as<A: Architecture>(config: &str) -> Result<Option<A>, ConfigError> {
+    let Kind { model_type, .. } = parse(config)?;
+    if !A::MODEL_TYPES.contains(&model_type.as_str()) {
+        return Ok(None);
+    }
+    let architecture: A = parse(config)?;
+    architecture.check()?;
+    Ok(Some(architecture))
+}
+
 #[derive(Deserialize)]
 struct Kind {
     model_type: String,

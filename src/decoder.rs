@@ -60,16 +60,27 @@ fn gated<B: Backend>(experts: &Experts, activation: Activation, device: &B::Devi
     GatedMlp::of_sizes([experts.hidden_size, experts.intermediate_size], false, activation, device)
 }
 
+/// Makes an architecture of a `config.json`.
+pub(crate) type Open<B> = fn(&str) -> Result<Box<dyn Decoder<B>>, ConfigError>;
+
 /// The architecture that a `config.json` names.
 pub(crate) fn open<B: Backend>(config: &str) -> Result<Box<dyn Decoder<B>>, ConfigError> {
-    struct Open<B>(std::marker::PhantomData<B>);
-    impl<B: Backend> Visitor for Open<B> {
+    struct Opened<B>(std::marker::PhantomData<B>);
+    impl<B: Backend> Visitor for Opened<B> {
         type Output = Box<dyn Decoder<B>>;
         fn visit<A: Architecture>(self, architecture: A) -> Self::Output {
             Box::new(architecture)
         }
     }
-    registry::open(config, Open(std::marker::PhantomData))
+    registry::open(config, Opened(std::marker::PhantomData))
+}
+
+/// The same, where an architecture of the caller's own comes before those of the registry.
+pub(crate) fn open_with<B: Backend, A: Architecture>(config: &str) -> Result<Box<dyn Decoder<B>>, ConfigError> {
+    match registry::read_as::<A>(config)? {
+        Some(architecture) => Ok(Box::new(architecture)),
+        None => open(config),
+    }
 }
 
 impl<B: Backend, A: Architecture> Decoder<B> for A {
