@@ -103,15 +103,15 @@ fn shares<'a>(area: &Page<'a>, points: &[Point]) -> Drawn<'a> {
     let mut x = LEFT;
     for part in &there {
         let (name, colour) = PARTS[*part];
-        area.draw(&Rectangle::new([(x, 6), (x + 12, 18)], colour.filled()))?;
-        area.draw(&Text::new(name, (x + 18, 12), middle(font(13), HPos::Left)))?;
-        x += 40 + 8 * name.len() as i32;
+        area.draw(&Rectangle::new([(x, 12), (x + 12, 24)], colour.filled()))?;
+        area.draw(&Text::new(name, (x + 18, 18), middle(font(13), HPos::Left)))?;
+        x += 40 + 7 * name.len() as i32;
     }
     let slowest = points.iter().map(|point| point.parts.iter().sum()).fold(f64::MIN_POSITIVE, f64::max);
-    let room = area.dim_in_pixel().1 as i32 - 34;
+    let room = area.dim_in_pixel().1 as i32 - 40;
     let step = (room / points.len().max(1) as i32).clamp(8, 40);
     for (row, point) in points.iter().enumerate() {
-        let (top, mut left) = (34 + row as i32 * step, 0.0);
+        let (top, mut left) = (40 + row as i32 * step, 0.0);
         let (bottom, centre) = (top + step * 2 / 3, top + step / 3);
         area.draw(&Text::new(mib(point.memory), (LEFT - 10, centre), middle(font(13), HPos::Right)))?;
         for part in &there {
@@ -137,7 +137,7 @@ fn middle(style: TextStyle<'_>, side: HPos) -> TextStyle<'_> {
 
 fn number(value: &f64) -> String {
     match *value {
-        value if value >= 10.0 || value == 0.0 => format!("{value:.0}"),
+        value if value >= 10.0 || value.fract() == 0.0 => format!("{value:.0}"),
         value => format!("{value:.1}"),
     }
 }
