@@ -1,5 +1,6 @@
 //! The KV cache of a batch: one part for each layer, and whose token stands in which column.
 
+use burn::prelude::Tensor;
 use leveret_models::Backend;
 use leveret_models::layers::{LayerCache, PAD, Positions};
 
@@ -14,7 +15,7 @@ pub(crate) fn kept_window<B: Backend>(decoder: &dyn Decoder<B>, layer: usize) ->
 }
 
 /// What layers keep of a batch of sequences: keys and values, or a state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cache<B: Backend> {
     pub(crate) layers: Vec<LayerCache<B>>,
     /// Positions of all columns, padding included.
@@ -25,7 +26,7 @@ pub struct Cache<B: Backend> {
     prompts: Vec<usize>,
     /// Columns that room is made for.
     reserve: usize,
-    /// The tokens of each sequence, where they may have to be computed anew.
+    /// The tokens of each sequence.
     tokens: Vec<Vec<u32>>,
 }
 
@@ -38,23 +39,82 @@ impl<B: Backend> Cache<B> {
         Self { layers, columns: Positions::new(batch, Vec::new()), lengths, prompts, reserve, tokens }
     }
 
-    /// Remembers the tokens of a pass that begins; gives all of every sequence, and becomes empty, where the pass takes
-    /// the longest of them over the length `beyond`.
+    /// Some sequences of several caches in one, with room for `reserve` columns.
+    ///
+    /// Layers are taken from the caches one by one, so that no more than one is there twice.
+    pub(crate) fn joined(mut parts: Vec<(Self, Vec<usize>)>, reserve: usize) -> Self {
+        let rows = || parts.iter().flat_map(|(cache, rows)| rows.iter().map(move |row| (cache, *row)));
+        let lengths: Vec<_> = rows().map(|(cache, row)| cache.lengths[row]).collect();
+        let prompts = rows().map(|(cache, row)| cache.prompts[row]).collect();
+        let tokens = rows().map(|(cache, row)| cache.tokens[row].clone()).collect();
+        let total = lengths.iter().copied().max().unwrap_or(0);
+        let row = |length: &usize| std::iter::repeat_n(PAD, total - length).chain(0..*length as i32);
+        let columns = Positions::new(lengths.len(), lengths.iter().flat_map(row).collect());
+        let mut layers: Vec<_> =
+            parts.iter_mut().map(|(cache, _)| std::mem::take(&mut cache.layers).into_iter()).collect();
+        let mut joined = Vec::new();
+        loop {
+            let layer: Vec<_> = layers.iter_mut().filter_map(Iterator::next).collect();
+            if layer.is_empty() {
+                break;
+            }
+            let parts: Vec<_> = layer.iter().zip(&parts).map(|(layer, (_, rows))| (layer, rows.as_slice())).collect();
+            joined.push(LayerCache::joined(&parts, total, reserve));
+        }
+        Self { layers: joined, columns, lengths, prompts, reserve, tokens }
+    }
+
+    /// Takes what every layer kept of one sequence, layer by layer its arrays.
+    pub(crate) fn fill(&mut self, layers: Vec<Vec<Tensor<B, 4>>>, tokens: Vec<u32>) {
+        let total = tokens.len();
+        let empty = std::mem::take(&mut self.layers).into_iter();
+        self.layers = empty.zip(layers).map(|(layer, arrays)| layer.with_arrays(arrays, total)).collect();
+        self.columns = Positions::new(1, (0..total as i32).collect());
+        (self.lengths, self.prompts, self.tokens) = (vec![total], vec![total], vec![tokens]);
+    }
+
+    /// Whether these sequences are all that it holds, in order and without columns that none of them has, and it has
+    /// just as much room.
+    pub(crate) fn holds(&self, rows: &[usize], reserve: usize) -> bool {
+        let longest = self.lengths.iter().copied().max().unwrap_or(0);
+        rows.iter().copied().eq(0..self.lengths.len()) && longest == self.columns.columns() && reserve == self.reserve
+    }
+
+    /// Goes back to the first `columns` columns, or to none where a layer has forgotten what they need; gives how many
+    /// are left.
+    pub(crate) fn truncate(&mut self, columns: usize) -> usize {
+        let possible = self.layers.iter().all(|layer| layer.can_truncate(columns));
+        let columns = if possible { columns } else { 0 };
+        self.layers.iter_mut().for_each(|layer| layer.truncate(columns));
+        self.columns = self.columns.narrow(0..columns);
+        for (row, (length, tokens)) in self.lengths.iter_mut().zip(&mut self.tokens).enumerate() {
+            *length = self.columns.row(row).iter().filter(|position| **position != PAD).count();
+            tokens.truncate(*length);
+        }
+        columns
+    }
+
+    /// All tokens of every sequence, and an empty cache, where a pass over `new` takes the longest over the length
+    /// `beyond`.
     pub(crate) fn restart(
         &mut self,
-        tokens: &[Vec<u32>],
+        new: &[Vec<u32>],
         beyond: usize,
         decoder: &dyn Decoder<B>,
     ) -> Option<Vec<Vec<u32>>> {
-        self.tokens.iter_mut().zip(tokens).for_each(|(all, new)| all.extend(new));
+        let whole: Vec<_> = self.tokens.iter().zip(new).map(|(all, new)| [all.as_slice(), new].concat()).collect();
         let before = self.lengths.iter().copied().max().unwrap_or(0);
-        let after = self.tokens.iter().map(Vec::len).max().unwrap_or(0);
+        let after = whole.iter().map(Vec::len).max().unwrap_or(0);
         if before == 0 || before > beyond || after <= beyond {
             return None;
         }
-        let whole = std::mem::take(&mut self.tokens);
-        *self = Self { tokens: whole.clone(), ..Self::new(decoder, whole.len(), self.reserve) };
+        *self = Self::new(decoder, whole.len(), self.reserve);
         Some(whole)
+    }
+
+    /// The tokens of a sequence.
+    pub(crate) fn tokens(&self, row: usize) -> &[u32] {
+        &self.tokens[row]
     }
 
     /// Columns that room is made for.
@@ -81,10 +141,11 @@ impl<B: Backend> Cache<B> {
         Positions::new(counts.len(), self.lengths.iter().zip(counts).flat_map(row).collect())
     }
 
-    /// Takes note of the columns of a pass that begins.
-    pub(crate) fn begin(&mut self, positions: &Positions) {
+    /// Takes note of the columns and tokens of a pass that begins.
+    pub(crate) fn begin(&mut self, positions: &Positions, tokens: &[Vec<u32>]) {
         let first = self.columns.columns() == 0;
         self.columns = self.columns.extended(positions);
+        self.tokens.iter_mut().zip(tokens).for_each(|(all, new)| all.extend(new));
         for (row, length) in self.lengths.iter_mut().enumerate() {
             *length += positions.row(row).iter().filter(|position| **position != PAD).count();
         }

@@ -116,6 +116,8 @@ pub enum Error {
     #[error("unknown {what} `{found}`; expected {expected}")]
     Name { what: &'static str, found: String, expected: String },
 
+    #[error("cancelled")]
+    Cancelled,
     #[error("the prompt is empty; give at least one token")]
     EmptyPrompt,
     #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]
@@ -169,6 +171,8 @@ pub enum Error {
     Template { path: PathBuf, reason: String },
     #[error("{}: there is no chat template here; give the prompt as plain text", path.display())]
     NoTemplate { path: PathBuf },
+    #[error("the form of the reply cannot be kept: {reason}; check the schema")]
+    Constraint { reason: String },
     #[error("sampling option {option} is {found}, expected {expected}")]
     Sampling { option: &'static str, found: String, expected: &'static str },
 }

@@ -1,19 +1,22 @@
 //! The token loop: prefill, decode, stop rules, a stream of tokens.
 
+use std::path::Path;
 use std::time::Instant;
 
 use leveret_models::Backend;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cache::Cache;
+use crate::constraint::Constraint;
 use crate::engine::{Engine, Request, Rows};
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
 use crate::options::GenerateOptions;
-use crate::sampler::Sampler;
+use crate::sequence::{Logprobs, Next, Sequence};
+use crate::session::{Reply, Session};
 use crate::stats::{PassStats, Stats};
-use crate::stop::StopStrings;
-use crate::tokenizer::{Detokenizer, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -35,8 +38,16 @@ pub struct Token {
     pub id: u32,
     /// The text that it completes: whole characters, without stop strings and special tokens; may be empty.
     pub text: String,
+    /// How likely it was, where that is asked for.
+    pub logprobs: Option<Logprobs>,
     /// Set on the last token of a sequence.
     pub finish_reason: Option<FinishReason>,
+}
+
+impl Token {
+    pub(crate) fn new(sequence: usize, Next { id, text, logprobs, finish_reason }: Next) -> Self {
+        Self { sequence, id, text, logprobs, finish_reason }
+    }
 }
 
 /// A finished sequence.
@@ -54,26 +65,21 @@ pub struct Completion {
 /// A running generation: an iterator over tokens, in each pass one of every sequence that goes on.
 pub struct Generation<'a, B: Backend> {
     engine: &'a mut Engine<B>,
-    cache: Cache<B>,
+    session: Held<'a, B>,
     sequences: Vec<Sequence<'a>>,
     /// What the next pass reads.
     input: Vec<Vec<u32>>,
     /// Tokens of the last pass that are not yet given out, last first.
     ready: Vec<Token>,
-    max_tokens: usize,
     stats: Stats,
     started: Instant,
     failed: bool,
 }
 
-/// One sequence of a batch.
-struct Sequence<'a> {
-    sampler: Sampler,
-    text: Option<Detokenizer<'a>>,
-    stop: StopStrings,
-    eos: Vec<u32>,
-    generated: usize,
-    finished: bool,
+/// The cache of a generation alone, or that of a session.
+enum Held<'a, B: Backend> {
+    Own(Box<Cache<B>>),
+    Lent(&'a mut Session<B>),
 }
 
 impl<'a, B: Backend> Generation<'a, B> {
@@ -84,43 +90,70 @@ impl<'a, B: Backend> Generation<'a, B> {
         prompts: Vec<Vec<u32>>,
         options: &GenerateOptions,
     ) -> Result<Self> {
-        let sampling = config.sampling(options);
-        sampling.check()?;
-        if tokenizer.is_none() && !options.stop.is_empty() {
-            let found = options.stop.join(", ");
-            return Err(Error::Sampling { option: "stop", found, expected: "none, since there is no tokenizer" });
-        }
         if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
             return Err(Error::EmptyPrompt);
         }
         let prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let max_positions = engine.dims().max_positions;
         let max_tokens = config.max_tokens(options, prompt, max_positions)?;
-        let seed = options.seed.unwrap_or_else(rand::random);
-        let sequence = |prompt: &Vec<u32>| {
-            Ok(Sequence {
-                sampler: Sampler::new(sampling, seed, prompt),
-                text: tokenizer.map(|tokenizer| tokenizer.detokenizer(prompt)).transpose()?,
-                stop: StopStrings::new(&options.stop),
-                eos: if options.ignore_eos { Vec::new() } else { config.eos_token_id.0.clone() },
-                generated: 0,
-                finished: false,
-            })
-        };
+        let seed: u64 = options.seed.unwrap_or_else(rand::random);
+        let sequence = |prompt: &Vec<u32>| Sequence::new(prompt, (max_tokens, seed), tokenizer, config, options);
         let sequences = prompts.iter().map(sequence).collect::<Result<_>>()?;
         let (batch, columns) = (prompts.len(), prompt + max_tokens);
-        let cache = engine.begin(Request { batch, seq: prompt, columns, rows: Rows::Last })?;
-        Ok(Self {
-            engine,
-            cache,
-            sequences,
-            input: prompts,
-            ready: Vec::new(),
-            max_tokens,
-            stats: Stats::default(),
-            started: Instant::now(),
-            failed: false,
-        })
+        let cache = engine.begin(Request::new(batch, prompt, columns, Rows::Last))?;
+        let (ready, stats, started) = (Vec::new(), Stats::default(), Instant::now());
+        let session = Held::Own(Box::new(cache));
+        Ok(Self { engine, session, sequences, input: prompts, ready, stats, started, failed: false })
+    }
+
+    /// Goes on in a session: of the prompt only what is new is computed, and a reply to it that was begun is given
+    /// once more and goes on.
+    pub(crate) fn within(
+        engine: &'a mut Engine<B>,
+        session: &'a mut Session<B>,
+        tokenizer: Option<&'a Tokenizer>,
+        config: &GenerationConfig,
+        prompt: Vec<u32>,
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let started = Instant::now();
+        let context = session.context();
+        let max_tokens = config.max_tokens(options, prompt.len(), context)?;
+        let begun = session.reply.take().filter(|reply| reply.prompt == prompt);
+        let seed = begun.as_ref().map(|reply| reply.seed).or(options.seed).unwrap_or_else(rand::random);
+        let mut sequence = Sequence::new(&prompt, (max_tokens, seed), tokenizer, config, options)?;
+        engine.check_tokens(&prompt)?;
+        engine.make_room(Request::new(1, context, context, Rows::Last))?;
+        let reply = begun.unwrap_or_else(|| Reply { prompt, tokens: Vec::new(), seed, drawn: 0 });
+        let again = sequence.resume(reply.drawn, &reply.tokens)?;
+        let ready = again.into_iter().map(|next| Token::new(0, next)).rev().collect();
+        let mut input = [reply.prompt.as_slice(), &reply.tokens].concat();
+        let kept = session.keep_prefix_of(&input, engine.fixed_up_to());
+        input.drain(..kept);
+        session.reply = Some(reply);
+        let (sequences, input, stats) = (vec![sequence], vec![input], Stats::default());
+        Ok(Self { engine, session: Held::Lent(session), sequences, input, ready, stats, started, failed: false })
+    }
+
+    /// The same, with tokens of one sequence that a constraint allows and no others.
+    #[must_use]
+    pub fn constrained(mut self, sequence: usize, constraint: Box<dyn Constraint>) -> Self {
+        let sequences = std::mem::take(&mut self.sequences).into_iter().enumerate();
+        let mut constraint = Some(constraint);
+        let with = |(index, of): (usize, Sequence<'a>)| match index == sequence {
+            true => of.constrained(constraint.take()),
+            false => of,
+        };
+        self.sequences = sequences.map(with).collect();
+        self
+    }
+
+    /// Writes the session that it goes on in as it is now, as [`Model::save_session`](crate::Model::save_session) does.
+    pub fn save_session(&mut self, path: &Path, note: &Value) -> Result<()> {
+        match &self.session {
+            Held::Own(_) => Ok(()),
+            Held::Lent(session) => self.engine.entered(|_| session.save(path, note)),
+        }
     }
 
     /// The numbers so far.
@@ -144,17 +177,29 @@ impl<'a, B: Backend> Generation<'a, B> {
 
     /// One pass, and a token for every sequence that goes on.
     fn step(&mut self) -> Result<()> {
-        let (logits, mut pass) = self.engine.forward(&self.input, &mut self.cache, Rows::Last)?;
+        let cache = match &mut self.session {
+            Held::Own(cache) => cache,
+            Held::Lent(session) => &mut session.cache,
+        };
+        let before = cache.columns().columns();
+        let result = self.engine.forward(&self.input, cache, Rows::Last);
+        if result.is_err() {
+            // Some layers have seen the tokens, others have not.
+            cache.truncate(before);
+        }
+        let (logits, mut pass) = result?;
         let started = Instant::now();
         let mut ready = Vec::new();
         for (index, (sequence, logits)) in self.sequences.iter_mut().zip(logits.rows()).enumerate() {
-            if sequence.finished {
+            if sequence.is_finished() {
                 continue;
             }
-            let id = sequence.sampler.sample(logits);
-            self.input[index] = vec![id];
-            let (text, finish_reason) = sequence.take(id, self.max_tokens)?;
-            ready.push(Token { sequence: index, id, text, finish_reason });
+            let next = sequence.next(logits)?;
+            self.input[index] = next.iter().map(|next| next.id).collect();
+            if let Held::Lent(session) = &mut self.session {
+                session.noted(&self.input[index], sequence);
+            }
+            ready.extend(next.into_iter().map(|next| Token::new(index, next)));
         }
         ready.reverse();
         self.ready = ready;
@@ -189,7 +234,7 @@ impl<B: Backend> Iterator for Generation<'_, B> {
             return None;
         }
         if self.ready.is_empty() {
-            if self.max_tokens == 0 || self.sequences.iter().all(|sequence| sequence.finished) {
+            if self.sequences.iter().all(Sequence::is_finished) {
                 return None;
             }
             if let Err(error) = self.step() {
@@ -198,37 +243,5 @@ impl<B: Backend> Iterator for Generation<'_, B> {
             }
         }
         self.ready.pop().map(Ok)
-    }
-}
-
-impl Sequence<'_> {
-    /// Takes a token in: the text to give out, and why the sequence ends with it if it does.
-    fn take(&mut self, id: u32, max_tokens: usize) -> Result<(String, Option<FinishReason>)> {
-        self.generated += 1;
-        if self.eos.contains(&id) {
-            return Ok((self.end()?, Some(FinishReason::Stop)));
-        }
-        let text = self.text.as_mut().map_or(Ok(String::new()), |text| text.push(id))?;
-        let (mut text, stopped) = self.stop.push(&text);
-        if stopped {
-            self.finished = true;
-            return Ok((text, Some(FinishReason::Stop)));
-        }
-        if self.generated < max_tokens {
-            return Ok((text, None));
-        }
-        text.push_str(&self.end()?);
-        Ok((text, Some(FinishReason::Length)))
-    }
-
-    /// What is held back at the end: the start of a stop string that never came, an unfinished character.
-    fn end(&mut self) -> Result<String> {
-        self.finished = true;
-        let rest = self.text.as_mut().map_or(Ok(String::new()), Detokenizer::finish)?;
-        let (mut text, stopped) = self.stop.push(&rest);
-        if !stopped {
-            text.push_str(&self.stop.finish());
-        }
-        Ok(text)
     }
 }

@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
 mod bench;
 mod cache;
 mod chat;
 mod checkpoint;
 mod config;
+mod constraint;
 mod decoder;
 mod disk;
 mod doctor;
+mod encoder;
 mod engine;
 mod error;
 mod experts;
@@ -16,6 +19,8 @@ mod generation_config;
 #[cfg(feature = "hub")]
 mod hub;
 mod io;
+#[cfg(feature = "json_schema")]
+mod json_schema;
 mod memory;
 mod model;
 mod options;
@@ -26,6 +31,10 @@ mod quantization_config;
 mod record;
 mod run_dtype;
 mod sampler;
+mod sequence;
+#[cfg(feature = "server")]
+mod server;
+mod session;
 mod stats;
 mod stop;
 mod stream;
@@ -37,14 +46,20 @@ mod unit;
 mod upload;
 mod verify;
 
+pub use batch::Batch;
 pub use bench::{Bench, BenchOptions, Pace};
 pub use chat::{ChatTemplate, Conversation, Message};
 pub use checkpoint::Checkpoint;
+pub use constraint::Constraint;
 pub use doctor::{Finding, Mark, doctor};
+pub use encoder::Encoder;
+pub use engine::Cancellation;
 pub use error::{Error, Least, Result};
 pub use generate::{Completion, FinishReason, Generation, Token};
 #[cfg(feature = "hub")]
 pub use hub::{CachedModel, Hub, HubToken, PullEvent, Removal, RepoId};
+#[cfg(feature = "json_schema")]
+pub use json_schema::{Grammars, JsonSchema};
 pub use leveret_models as models;
 pub use leveret_models::Backend;
 pub use memory::{Budget, peak_memory};
@@ -57,6 +72,10 @@ pub use plan::{
 pub use prompt::Prompt;
 pub use run_dtype::RunDtype;
 pub use sampler::Sampling;
+pub use sequence::Logprobs;
+#[cfg(feature = "server")]
+pub use server::{ServerOptions, serve};
+pub use session::Session;
 pub use stats::{PassStats, Stats};
 pub use stream::Transfer;
 pub use synth::Synth;

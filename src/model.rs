@@ -9,11 +9,13 @@ use leveret_models::weight::Format;
 use leveret_models::{Architecture, Backend, Dims};
 use serde_json::Value;
 
+use crate::batch::Batch;
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config};
 use crate::decoder;
-use crate::engine::{Engine, Parts, Request, Rows, Stage};
+use crate::encoder::Encoder;
+use crate::engine::{Cancellation, Engine, Parts, Request, Rows, Stage};
 use crate::error::{Error, Result};
 use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
@@ -26,6 +28,7 @@ use crate::plan::{Plan, Prediction, Rates};
 use crate::prompt::Prompt;
 use crate::record::stored_dtype;
 use crate::run_dtype::RunDtype;
+use crate::session::Session;
 use crate::stats::Stats;
 use crate::stream::Transfer;
 use crate::tokenizer::Tokenizer;
@@ -34,10 +37,8 @@ use crate::upload::{self, Shared};
 
 /// A language model on one backend, its weights resident or streamed as the budget decides.
 pub struct Model<B: Backend> {
-    dir: PathBuf,
     engine: Engine<B>,
-    tokenizer: Option<Tokenizer>,
-    template: Option<ChatTemplate>,
+    encoder: Encoder,
     generation: GenerationConfig,
     config_dtype: Option<String>,
     format: Option<Format>,
@@ -173,8 +174,8 @@ impl<B: Backend> Builder<B> {
         let text = config::read(&config_path)?;
         let decoder = (self.open)(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let config = Config::parse(&config_path, &text)?;
-        let tokenizer = Tokenizer::from_dir(&dir)?;
-        let template = ChatTemplate::from_dir(&dir)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?.map(Arc::new);
+        let template = ChatTemplate::from_dir(&dir)?.map(Arc::new);
         let generation = GenerationConfig::from_dir(&dir, config.json())?;
 
         let checkpoint = Arc::new(Checkpoint::open_coming(&dir, &place.coming)?);
@@ -212,7 +213,8 @@ impl<B: Backend> Builder<B> {
         let (units, bytes) = (engine.units().len(), engine.checkpoint().bytes());
         tracing::debug!(dir = %dir.display(), units, bytes, dtype = ?engine.dtype(), "opened a checkpoint");
         let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
-        Ok(Model { dir, engine, tokenizer, template, generation, config_dtype, format: config.format() })
+        let encoder = Encoder { dir, tokenizer, template };
+        Ok(Model { engine, encoder, generation, config_dtype, format: config.format() })
     }
 }
 
@@ -244,13 +246,13 @@ impl<B: Backend> Model<B> {
 
     /// The directory of the checkpoint.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        &self.encoder.dir
     }
 
     /// How the model would run `batch` sequences of `prompt` tokens and `max_tokens` more.
     pub fn plan(&self, batch: usize, prompt: usize, max_tokens: usize) -> Result<Plan> {
         let columns = prompt.saturating_add(max_tokens);
-        self.engine.plan_for(Request { batch, seq: prompt, columns, rows: Rows::Last })
+        self.engine.plan_for(Request::new(batch, prompt, columns, Rows::Last))
     }
 
     /// Measures what this machine can do with this model, in a few seconds: reading, uploading and computing.
@@ -300,7 +302,7 @@ impl<B: Backend> Model<B> {
 
     /// Whether the checkpoint has a chat template.
     pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
+        self.encoder.template.is_some()
     }
 
     /// Sizes of the model.
@@ -315,7 +317,7 @@ impl<B: Backend> Model<B> {
 
     /// The checkpoint's tokenizer, if it has one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.encoder.tokenizer.as_deref()
     }
 
     /// Goes on from `prompt`, token by token.
@@ -329,16 +331,66 @@ impl<B: Backend> Model<B> {
         prompts: impl IntoIterator<Item = P>,
         options: &GenerateOptions,
     ) -> Result<Generation<'_, B>> {
-        let Self { dir, tokenizer, template, engine, generation, .. } = self;
-        let no_tokenizer = || Error::NoTokenizer { path: dir.clone() };
-        let no_template = || Error::NoTemplate { path: dir.clone() };
-        let encode = |prompt: P| {
-            prompt
-                .into()
-                .encode(|| tokenizer.as_ref().ok_or_else(no_tokenizer), || template.as_ref().ok_or_else(no_template))
-        };
-        let prompts = prompts.into_iter().map(encode).collect::<Result<Vec<_>>>()?;
-        Generation::new(engine, tokenizer.as_ref(), generation, prompts, options)
+        let Self { encoder, engine, generation, .. } = self;
+        let prompts = prompts.into_iter().map(|prompt| encoder.encode(prompt)).collect::<Result<Vec<_>>>()?;
+        Generation::new(engine, encoder.tokenizer.as_deref(), generation, prompts, options)
+    }
+
+    /// Makes room for a conversation of so many positions, as many as the model has at most, whose keys and values are
+    /// kept between turns.
+    pub fn session(&mut self, context: usize) -> Result<Session<B>> {
+        Session::new(&mut self.engine, context)
+    }
+
+    /// Writes a session to a file, and `note` beside it; the file is replaced once the new one is whole.
+    pub fn save_session(&mut self, session: &Session<B>, path: impl AsRef<Path>, note: &Value) -> Result<()> {
+        self.engine.entered(|_| session.save(path.as_ref(), note))
+    }
+
+    /// Makes room for a conversation with what was written of it to a file; gives the note beside it.
+    pub fn load_session(&mut self, path: impl AsRef<Path>, context: usize) -> Result<(Session<B>, Value)> {
+        let mut session = Session::new(&mut self.engine, context)?;
+        let note = self.engine.entered(|engine| session.restore(path.as_ref(), |layer| engine.device_of(layer)))?;
+        Ok((session, note))
+    }
+
+    /// Goes on from `prompt` in a session: of what the session has seen already, nothing is computed again.
+    ///
+    /// Where the session holds the beginning of a reply to the same prompt, its tokens come first, and it goes on.
+    pub fn stream_in<'a>(
+        &'a mut self,
+        session: &'a mut Session<B>,
+        prompt: impl Into<Prompt>,
+        options: &GenerateOptions,
+    ) -> Result<Generation<'a, B>> {
+        let Self { encoder, engine, generation, .. } = self;
+        let prompt = encoder.encode(prompt)?;
+        Generation::within(engine, session, encoder.tokenizer.as_deref(), generation, prompt, options)
+    }
+
+    /// Makes room for so many sequences of so many positions each, which join and leave while passes go on.
+    pub fn batch(&mut self, max_sequences: usize, context: usize) -> Result<Batch<'_, B>> {
+        let context = context.min(self.dims().max_positions);
+        let Self { encoder, engine, generation, .. } = self;
+        Batch::new(engine, encoder.tokenizer.as_deref(), generation, (max_sequences, context))
+    }
+
+    /// What makes token ids of prompts, for threads that have no model.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// What constraints that keep replies to a JSON schema are made of.
+    #[cfg(feature = "json_schema")]
+    pub fn grammars(&self) -> Result<crate::json_schema::Grammars> {
+        let tokenizer = self.encoder.tokenizer.clone();
+        let tokenizer = tokenizer.ok_or_else(|| Error::NoTokenizer { path: self.dir().to_owned() })?;
+        crate::json_schema::Grammars::new(tokenizer, &self.generation.eos_token_id.0, self.dims().vocab_size)
+    }
+
+    /// What ends a pass from another thread.
+    pub fn cancellation(&self) -> Cancellation {
+        self.engine.cancellation()
     }
 
     /// Goes on from `prompt` to the end.
@@ -363,7 +415,7 @@ impl<B: Backend> Model<B> {
     pub fn logits(&mut self, tokens: &[u32], passes: &[usize]) -> Result<Vec<Vec<f32>>> {
         let left = tokens.len().saturating_sub(passes.iter().sum());
         let longest = passes.iter().copied().chain([left]).max().unwrap_or(0).min(tokens.len());
-        let request = Request { batch: 1, seq: longest, columns: tokens.len(), rows: Rows::All };
+        let request = Request::new(1, longest, tokens.len(), Rows::All);
         let mut cache = self.engine.begin(request)?;
         let mut rest = tokens;
         let mut logits = Vec::new();
@@ -387,7 +439,7 @@ impl<B: Backend> Model<B> {
     pub(crate) fn forced_logits(&mut self, prompts: Vec<Vec<u32>>, replies: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let steps = replies.first().map_or(0, Vec::len);
-        let request = Request { batch: prompts.len(), seq: longest, columns: longest + steps, rows: Rows::Last };
+        let request = Request::new(prompts.len(), longest, longest + steps, Rows::Last);
         let mut cache = self.engine.begin(request)?;
         let mut logits = vec![Vec::new(); prompts.len()];
         let mut input = prompts;
@@ -402,6 +454,6 @@ impl<B: Backend> Model<B> {
 
 impl<B: Backend> std::fmt::Debug for Model<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("dir", &self.dir).field("dims", &self.dims()).finish_non_exhaustive()
+        f.debug_struct("Model").field("dir", &self.encoder.dir).field("dims", &self.dims()).finish_non_exhaustive()
     }
 }

@@ -20,6 +20,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Goes on past end-of-sequence tokens.
     pub ignore_eos: bool,
+    /// Tells how likely each token was, and so many of the likeliest beside it.
+    pub logprobs: Option<usize>,
 }
 
 impl GenerateOptions {

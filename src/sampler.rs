@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::error::{Error, Result};
+use crate::sequence::Logprobs;
 
 /// How a token is drawn from logits.
 ///
@@ -82,6 +83,8 @@ impl Sampling {
 pub(crate) struct Sampler {
     sampling: Sampling,
     rng: StdRng,
+    /// Numbers that have been drawn.
+    drawn: u64,
     /// Tokens seen so far, and how often in the reply.
     seen: HashMap<u32, u32>,
 }
@@ -92,19 +95,37 @@ type Candidate = (u32, f32);
 impl Sampler {
     pub(crate) fn new(sampling: Sampling, seed: u64, prompt: &[u32]) -> Self {
         let seen = prompt.iter().map(|id| (*id, 0)).collect();
-        Self { sampling, rng: StdRng::seed_from_u64(seed), seen }
+        Self { sampling, rng: StdRng::seed_from_u64(seed), drawn: 0, seen }
     }
 
-    /// The next token for finite `logits`, one for each entry of the vocabulary.
-    pub(crate) fn sample(&mut self, logits: &[f32]) -> u32 {
+    /// The next token for finite `logits`, one for each entry of the vocabulary, among those that `mask` leaves.
+    pub(crate) fn sample(&mut self, logits: &[f32], mask: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<u32> {
         let mut logits = logits.to_vec();
         self.penalise(&mut logits);
+        mask(&mut logits)?;
         let id = match self.sampling.temperature > 0.0 {
             true => self.draw(&logits),
             false => likeliest(&logits),
         };
+        self.note(id);
+        Ok(id)
+    }
+
+    /// Takes note of a token of the reply.
+    pub(crate) fn note(&mut self, id: u32) {
         *self.seen.entry(id).or_default() += 1;
-        id
+    }
+
+    /// How many numbers have been drawn so far.
+    pub(crate) fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    /// Goes on where a sampler of the same seed was after so many draws and this reply.
+    pub(crate) fn resume(&mut self, drawn: u64, reply: &[u32]) {
+        (0..drawn).for_each(|_| _ = self.rng.random::<f32>());
+        self.drawn = drawn;
+        reply.iter().for_each(|id| self.note(*id));
     }
 
     fn penalise(&self, logits: &mut [f32]) {
@@ -121,6 +142,7 @@ impl Sampler {
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
         let candidates = candidates(logits, &self.sampling);
+        self.drawn += 1;
         let mut rest = self.rng.random::<f32>() * candidates.iter().map(|(_, p)| p).sum::<f32>();
         for (id, p) in &candidates {
             rest -= p;
@@ -130,6 +152,22 @@ impl Sampler {
         }
         candidates[0].0
     }
+}
+
+/// How likely token `id` is, and the `top` likeliest.
+pub(crate) fn logprobs(logits: &[f32], id: u32, top: usize) -> Logprobs {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|logit| f64::from(logit - max).exp()).sum();
+    let logprob = |logit: f32| (f64::from(logit - max) - total.ln()) as f32;
+    let mut likeliest: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
+    let by_logit = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if (1..likeliest.len()).contains(&top) {
+        likeliest.select_nth_unstable_by(top - 1, by_logit);
+    }
+    likeliest.truncate(top);
+    likeliest.sort_unstable_by(by_logit);
+    let top = likeliest.into_iter().map(|(id, logit)| (id, logprob(logit))).collect();
+    Logprobs { logprob: logits.get(id as usize).map_or(f32::MIN, |logit| logprob(*logit)), top }
 }
 
 fn likeliest(logits: &[f32]) -> u32 {
@@ -170,6 +208,10 @@ mod tests {
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 2.5];
 
+    fn next(sampler: &mut Sampler) -> u32 {
+        sampler.sample(&LOGITS, |_| Ok(())).unwrap()
+    }
+
     fn ids(sampling: Sampling) -> Vec<u32> {
         candidates(&LOGITS, &Sampling { temperature: 1.0, ..sampling }).iter().map(|(id, _)| *id).collect()
     }
@@ -187,31 +229,53 @@ mod tests {
     #[test]
     fn temperature_zero_is_the_likeliest_and_a_low_one_nearly_always() {
         let mut greedy = Sampler::new(Sampling::default(), 1, &[]);
-        assert_eq!(greedy.sample(&LOGITS), 1);
+        assert_eq!(next(&mut greedy), 1);
         let mut cold = Sampler::new(Sampling { temperature: 0.01, ..Sampling::default() }, 1, &[]);
-        assert!((0..100).all(|_| cold.sample(&LOGITS) == 1));
+        assert!((0..100).all(|_| next(&mut cold) == 1));
     }
 
     #[test]
     fn penalties_turn_to_other_tokens() {
         let mut repetition = Sampler::new(Sampling { repetition_penalty: 2.0, ..Sampling::default() }, 1, &[1]);
-        assert_eq!(repetition.sample(&LOGITS), 4);
+        assert_eq!(next(&mut repetition), 4);
         let mut presence = Sampler::new(Sampling { presence_penalty: 1.2, ..Sampling::default() }, 1, &[1]);
-        assert_eq!([(); 3].map(|()| presence.sample(&LOGITS)), [1, 4, 2]);
+        assert_eq!([(); 3].map(|()| next(&mut presence)), [1, 4, 2]);
         let mut frequency = Sampler::new(Sampling { frequency_penalty: 0.3, ..Sampling::default() }, 1, &[]);
-        assert_eq!([(); 4].map(|()| frequency.sample(&LOGITS)), [1, 1, 4, 1]);
+        assert_eq!([(); 4].map(|()| next(&mut frequency)), [1, 1, 4, 1]);
     }
 
     #[test]
     fn draws_follow_the_probabilities_and_the_seed() {
         let draws = |seed| {
             let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, seed, &[]);
-            (0..4000).map(|_| sampler.sample(&LOGITS)).collect::<Vec<_>>()
+            (0..4000).map(|_| next(&mut sampler)).collect::<Vec<_>>()
         };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));
         let share = draws(7).iter().filter(|id| **id == 1).count() as f32 / 4000.0;
         assert!((share - 0.464).abs() < 0.03, "{share}");
+    }
+
+    #[test]
+    fn a_mask_leaves_nothing_else_and_a_sampler_goes_on_where_it_was() {
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let mut sampler = Sampler::new(sampling, 3, &[]);
+        let mask = |logits: &mut [f32]| {
+            logits[..4].fill(f32::NEG_INFINITY);
+            Ok(())
+        };
+        assert!((0..50).all(|_| sampler.sample(&LOGITS, mask).unwrap() == 4));
+        let mut other = Sampler::new(sampling, 3, &[]);
+        other.resume(sampler.drawn(), &[4; 50]);
+        assert!((0..50).all(|_| next(&mut sampler) == next(&mut other)));
+    }
+
+    #[test]
+    fn logprobs_are_those_of_the_softmax() {
+        let told = logprobs(&LOGITS, 2, 2);
+        assert_eq!(told.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 4]);
+        assert!((told.logprob.exp() - 0.1706).abs() < 1e-3 && (told.top[0].1.exp() - 0.4638).abs() < 1e-3, "{told:?}");
+        assert!(logprobs(&LOGITS, 2, 0).top.is_empty());
     }
 
     proptest! {

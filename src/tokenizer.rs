@@ -35,6 +35,14 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// What `tokenizer.json` says.
+    #[cfg(feature = "json_schema")]
+    pub(crate) fn json(&self) -> Result<serde_json::Value> {
+        let bytes = read_small(&self.path).at(&self.path)?;
+        let reason = |error: serde_json::Error| Error::Json { path: self.path.clone(), reason: error.to_string() };
+        serde_json::from_slice(&bytes).map_err(reason)
+    }
+
     /// The text of `ids`, without special tokens.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner.decode(ids, true).map_err(|error| self.error(&error))

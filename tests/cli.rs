@@ -190,7 +190,10 @@ fn errors_are_one_line_and_exit_code_1() {
     assert!(with(&["--ram", "1KiB"]).contains("a budget of 1.0 KiB is too small: the least is"));
     assert!(with(&["--max-tokens", "600"]).contains("the model has 512"));
     assert!(with(&["--top-p", "2"]).contains("top_p is 2, expected more than 0 and at most 1"));
-    assert!(with(&["--chat"]).contains("there is no chat template here"));
+    let plain = crate::support::copy_of(&crate::support::demo());
+    std::fs::remove_file(plain.path().join("chat_template.jinja")).unwrap();
+    let no_template = with(&["--chat", "--model", plain.path().to_str().unwrap()]);
+    assert!(no_template.contains("there is no chat template here"), "{no_template}");
     let dir = fixture("llama");
     assert!(
         with(&["--model", dir.to_str().unwrap()]).contains("there is no tokenizer.json here; give token ids (--tokens")

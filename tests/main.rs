@@ -13,6 +13,7 @@ mod generation;
 mod help;
 #[cfg(feature = "hub")]
 mod hub;
+mod joining;
 mod kv_cache;
 mod log;
 mod measure;
@@ -21,7 +22,10 @@ mod parity;
 mod plot;
 mod profile;
 mod readme;
+mod server;
+mod session;
 mod streaming;
 mod support;
+mod talk;
 #[cfg(feature = "stream")]
 mod token_stream;

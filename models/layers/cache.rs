@@ -1,3 +1,5 @@
+mod rows;
+
 use std::ops::Range;
 
 use burn::prelude::Tensor;

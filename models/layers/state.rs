@@ -1,5 +1,5 @@
-use burn::prelude::Tensor;
-use burn::tensor::DType;
+use burn::prelude::{Int, Tensor};
+use burn::tensor::{DType, TensorData};
 
 use crate::Backend;
 
@@ -79,6 +79,55 @@ impl<B: Backend> State<B> {
         self.totals[1] += seq;
         result
     }
+
+    /// Some sequences of several states in one; the longest has seen `total` columns.
+    pub fn joined(parts: &[(&Self, &[usize])], total: usize) -> Self {
+        let shape = parts.first().map_or_else(StateShape::default, |(part, _)| part.shape);
+        let conv = parts.iter().map(|(part, rows)| Some(selected(part.conv.clone()?, rows))).collect::<Option<_>>();
+        let recurrent =
+            parts.iter().map(|(part, rows)| Some(selected(part.recurrent.clone()?, rows))).collect::<Option<_>>();
+        let cat3 = |parts: Vec<Tensor<B, 3>>| Tensor::cat(parts, 0);
+        let cat4 = |parts: Vec<Tensor<B, 4>>| Tensor::cat(parts, 0);
+        Self { shape, conv: conv.map(cat3), recurrent: recurrent.map(cat4), totals: [total; 2] }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.shape);
+    }
+
+    /// What there is of `[batch, 1, columns, channels]` and `[batch, heads, rows, columns]`.
+    pub fn arrays(&self) -> Vec<Tensor<B, 4>> {
+        let conv = self.conv.clone().map(|conv| conv.unsqueeze_dim(1));
+        conv.into_iter().chain(self.recurrent.clone()).collect()
+    }
+
+    /// Whether an array of these sizes can be one of those of a sequence.
+    pub fn fits(&self, shape: &[usize]) -> bool {
+        let ([columns, channels], [heads, rows, width]) = (self.shape.conv, self.shape.recurrent);
+        shape == [1, 1, columns, channels] || shape == [1, heads, rows, width]
+    }
+
+    /// An empty state with such arrays put into it, what `total` columns left.
+    pub fn with_arrays(mut self, arrays: Vec<Tensor<B, 4>>, total: usize) -> Self {
+        let mut arrays = arrays.into_iter();
+        if !self.shape.conv.contains(&0) {
+            self.conv = arrays.next().map(|conv| conv.squeeze_dim(1));
+        }
+        self.recurrent = arrays.next();
+        self.totals = [total; 2];
+        self
+    }
+}
+
+/// Some rows of a batch.
+fn selected<B: Backend, const D: usize>(x: Tensor<B, D>, rows: &[usize]) -> Tensor<B, D> {
+    if rows.iter().copied().eq(0..x.dims()[0]) {
+        return x;
+    }
+    let indices: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+    let device = x.device();
+    x.select(0, Tensor::<B, 1, Int>::from_data(TensorData::new(indices, [rows.len()]), &device))
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -131,6 +180,27 @@ mod tests {
         let (seen, sums) = run(&positions.without_padding(x.clone()), &[3, 1]);
         let (alone, sums_alone) = run(&x.narrow(1, 0, 2), &[2]);
         assert_eq!((&seen[4..], sums), (alone.as_slice(), sums_alone));
+    }
+
+    /// Sequences that join keep their states, whatever stands beside them.
+    #[test]
+    fn states_are_joined_and_put_back() {
+        let state = |value: f32, seq: usize| {
+            let mut state = State::<Flex>::new(SHAPE);
+            let x = Tensor::<Flex, 3>::full([1, seq, 2], value, &Default::default());
+            state.preceded(x.clone());
+            state.recur([1, seq], &x.device(), |sums| (sums + x.sum_dim(1).reshape([1, 1, 1, 2]), ()));
+            state
+        };
+        let (a, b) = (state(1.0, 5), state(2.0, 3));
+        let both = State::joined(&[(&a, &[0]), (&b, &[0])], 5);
+        assert_eq!((both.total(), floats(both.recurrent.clone().unwrap())), (5, vec![5.0, 5.0, 6.0, 6.0]));
+        let mut left = State::joined(&[(&both, &[1])], 3);
+        assert_eq!(floats(left.conv.clone().unwrap()), [2.0; 6]);
+        let back = State::new(SHAPE).with_arrays(left.arrays(), 3);
+        assert!(back.arrays().iter().all(|array| back.fits(&array.dims())) && back.total() == 3);
+        left.clear();
+        assert!(left.total() == 0 && left.arrays().is_empty());
     }
 
     /// A layer that forgets one of the two is found out.

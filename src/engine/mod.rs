@@ -1,6 +1,8 @@
 //! Runs passes: over one device or several, each with its units, its budget and its stream.
 
+mod cancellation;
 mod embedding;
+mod group;
 mod logits;
 mod marks;
 mod measure;
@@ -15,9 +17,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::DType;
-use leveret_models::layers::{Attention, Positions};
+use leveret_models::layers::Attention;
 use leveret_models::{Backend, Dims};
 
+pub use cancellation::Cancellation;
+pub(crate) use group::Group;
 pub(crate) use logits::{Logits, Rows};
 pub(crate) use stage::Stage;
 
@@ -29,7 +33,7 @@ use crate::error::{Error, Least, Result};
 use crate::plan::Plan;
 use crate::stats::PassStats;
 use crate::stream::{Readers, Transfer};
-use crate::unit::{Unit, Units};
+use crate::unit::{Unit, UnitKind, Units};
 
 /// What an engine is made of, beside its devices.
 pub(crate) struct Parts<B: Backend> {
@@ -55,6 +59,9 @@ pub(crate) struct Engine<B: Backend> {
     stages: Vec<Stage<B>>,
     readers: Readers,
     plan: Option<Arc<Plan>>,
+    /// Sequences that the plan is made for.
+    batch: usize,
+    cancellation: Cancellation,
 }
 
 /// What a generation asks for.
@@ -67,12 +74,19 @@ pub(crate) struct Request {
     /// Columns of the KV cache in the end.
     pub(crate) columns: usize,
     pub(crate) rows: Rows,
+    /// Whether sequences come and go: their caches are then copied, a layer at a time.
+    pub(crate) joins: bool,
 }
 
 impl Request {
+    /// One sequence, or several that begin and end together.
+    pub(crate) fn new(batch: usize, seq: usize, columns: usize, rows: Rows) -> Self {
+        Self { batch, seq, columns, rows, joins: false }
+    }
+
     /// The least that can be asked for.
     pub(crate) fn one_token() -> Self {
-        Self { batch: 1, seq: 1, columns: 1, rows: Rows::Last }
+        Self::new(1, 1, 1, Rows::Last)
     }
 }
 
@@ -83,7 +97,19 @@ impl<B: Backend> Engine<B> {
         let layer_embedding =
             units.layer_embedding.map(|(entry, dtype)| Embedding::new(parts.checkpoint.clone(), entry, dtype));
         let (units, experts) = (Arc::new(units.units), units.experts);
-        Ok(Self { parts, units, experts, embedding, layer_embedding, stages, readers, plan: None })
+        let cancellation = Cancellation::default();
+        Ok(Self {
+            parts,
+            units,
+            experts,
+            embedding,
+            layer_embedding,
+            stages,
+            readers,
+            plan: None,
+            batch: 1,
+            cancellation,
+        })
     }
 
     pub(crate) fn dims(&self) -> Dims {
@@ -168,8 +194,14 @@ impl<B: Backend> Engine<B> {
     ///
     /// One plan serves all passes of a generation: it is made for the largest of them.
     pub(crate) fn begin(&mut self, request: Request) -> Result<Cache<B>> {
+        self.make_room(request)?;
+        Ok(Cache::new(self.decoder(), request.batch, request.columns))
+    }
+
+    /// Makes room for what is asked for.
+    pub(crate) fn make_room(&mut self, request: Request) -> Result<()> {
         let max_positions = self.dims().max_positions;
-        let Request { batch, seq, columns, .. } = request;
+        let Request { seq, columns, .. } = request;
         if columns > max_positions {
             let (requested, prompt, max_tokens) = (columns, seq, columns - seq);
             return Err(Error::TooLong { requested, prompt, max_tokens, max_positions });
@@ -179,10 +211,45 @@ impl<B: Backend> Engine<B> {
         let seq =
             self.parts.decoder.recomputes_beyond().filter(|beyond| columns > *beyond).map_or(seq, longer).max(seq);
         let plan = self.plan_for(Request { seq, ..request })?;
+        let batch = request.batch;
         let (units, resident, bytes, chunk) = (plan.tiers.len(), plan.resident(), plan.bytes(), plan.chunk);
         tracing::debug!(batch, seq, columns, units, resident, bytes, chunk, "follows a plan");
-        self.entered(|engine| engine.adopt(plan))?;
-        Ok(Cache::new(self.decoder(), batch, columns))
+        self.batch = request.batch.max(1);
+        self.entered(|engine| engine.adopt(plan))
+    }
+
+    /// The device that computes a layer by the present plan.
+    pub(crate) fn device_of(&self, layer: usize) -> B::Device {
+        let unit = self.units.iter().position(|unit| matches!(unit.kind, UnitKind::Layer(index) if index == layer));
+        let stage = self.plan.as_ref().zip(unit).map_or(0, |(plan, unit)| plan.device_of(unit));
+        self.stages[stage].device.clone()
+    }
+
+    /// What tells this model from others, as far as its keys and values go.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("{:?}, {:?}, {} bytes", self.dims(), self.dtype(), self.checkpoint().bytes())
+    }
+
+    /// Refuses tokens that the model does not have.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.dims().vocab_size;
+        match tokens.iter().find(|id| **id as usize >= vocab_size) {
+            Some(&id) => Err(Error::TokenId { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// The length up to which a sequence is computed the same whatever others stand beside it, if there is an end to
+    /// that.
+    pub(crate) fn fixed_up_to(&self) -> Option<usize> {
+        let decoder = self.decoder();
+        let of_layers = (0..self.dims().num_layers).filter_map(|layer| decoder.rope(layer).fixed_up_to());
+        of_layers.chain(decoder.recomputes_beyond()).min()
+    }
+
+    /// What stops a pass of this engine between two units.
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
     }
 
     /// Follows a plan from now on: lets go of what it has no room for.
@@ -212,58 +279,39 @@ impl<B: Backend> Engine<B> {
         cache: &mut Cache<B>,
         rows: Rows,
     ) -> Result<(Logits, PassStats)> {
+        let (mut logits, stats) = self.forward_all(&mut [Group::new(tokens, cache, rows)])?;
+        Ok((logits.remove(0), stats))
+    }
+
+    /// The same of several groups of sequences, each with a cache of its own: weights are brought once for all of them.
+    pub(crate) fn forward_all(&mut self, groups: &mut [Group<'_, B>]) -> Result<(Vec<Logits>, PassStats)> {
         let started = Instant::now();
-        let (mut positions, given) = (self.check(tokens, cache)?, tokens);
-        let beyond = self.parts.decoder.recomputes_beyond();
-        let whole = beyond.and_then(|beyond| cache.restart(tokens, beyond, self.decoder()));
-        let tokens = whole.as_deref().unwrap_or(tokens);
-        if whole.is_some() {
-            positions = cache.positions_of(&tokens.iter().map(Vec::len).collect::<Vec<_>>());
-        }
-        cache.begin(&positions);
-        let mut stats = PassStats { tokens: tokens.iter().map(Vec::len).sum(), ..PassStats::default() };
+        let vocab_size = self.dims().vocab_size;
+        groups.iter().try_for_each(|group| group.check(vocab_size))?;
+        groups.iter_mut().for_each(|group| group.begin(self.parts.decoder.as_ref()));
+        let mut stats = PassStats { tokens: groups.iter().map(Group::count).sum(), ..PassStats::default() };
         let result = self.entered(|engine| {
-            let result = engine.pass(tokens, &positions, cache, rows, &mut stats);
+            let result = engine.pass(groups, &mut stats);
             match result.is_err() {
                 true => engine.stages.iter_mut().for_each(Stage::stop),
                 // A prompt takes more memory than the tokens after it.
-                false if positions.columns() > 1 => engine.stages.iter().try_for_each(Stage::clean_up)?,
+                false if groups.iter().any(|group| group.positions.columns() > 1) => {
+                    engine.stages.iter().try_for_each(Stage::clean_up)?;
+                }
                 false => {}
             }
             result
         });
         stats.seconds = started.elapsed().as_secs_f64();
-        let logits = result?;
-        let width = given.iter().map(Vec::len).max().unwrap_or(0);
-        match whole.is_some() && rows == Rows::All {
-            true => Ok((logits.last_columns(positions.columns(), width), stats)),
-            false => Ok((logits, stats)),
-        }
+        let logits = result?.into_iter().zip(groups).map(|(logits, group)| group.answer(logits)).collect();
+        Ok((logits, stats))
     }
 
     /// Runs what computes on the devices, whichever thread it is.
-    fn entered<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn entered<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
         let upload = self.stages[0].upload.clone();
         let (mut run, mut result) = (Some(run), None);
         upload.enter(&mut || result = run.take().map(|run| run(self)));
         result.expect("`enter` runs what it is given")
-    }
-
-    /// The positions of `tokens`, if the model has them all.
-    fn check(&self, tokens: &[Vec<u32>], cache: &Cache<B>) -> Result<Positions> {
-        let vocab_size = self.dims().vocab_size;
-        if tokens.iter().any(Vec::is_empty) || tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if let Some(&id) = tokens.iter().flatten().find(|id| **id as usize >= vocab_size) {
-            return Err(Error::TokenId { id, vocab_size });
-        }
-        let counts: Vec<_> = tokens.iter().map(Vec::len).collect();
-        let positions = cache.positions_of(&counts);
-        let (requested, room) = (cache.columns().columns() + positions.columns(), cache.reserve());
-        match requested > room {
-            true => Err(Error::TooLong { requested, prompt: requested, max_tokens: 0, max_positions: room }),
-            false => Ok(positions),
-        }
     }
 }

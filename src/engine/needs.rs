@@ -111,7 +111,7 @@ impl<B: Backend> Engine<B> {
 
     /// Memory beside weights and KV cache while a layer computes `chunk` columns at a time.
     pub(super) fn activations(&self, request: Request, chunk: usize) -> u64 {
-        let Request { batch, seq, columns, rows } = request;
+        let Request { batch, seq, columns, rows, .. } = request;
         let dims = self.dims();
         // The widest moments of a layer, in f32: the MLP's tensors with what kernels make of them, or queries, keys and
         // values; beside them hidden states, normed, widened and summed.
@@ -142,7 +142,12 @@ impl<B: Backend> Engine<B> {
         let (routed, unpacking) = (self.routed(positions), self.unpacking());
         // The state that a layer makes stands beside the one that it had.
         let states = state.saturating_mul(2);
-        let beside = [hidden, inputs, rotations, places, appending, embedding, routed, unpacking, states];
+        // A layer's columns, padded and put together, and the buffers that they go to.
+        let joining = match request.joins {
+            true => self.kv_column(batch).saturating_mul(3 * wide(columns)),
+            false => 0,
+        };
+        let beside = [hidden, inputs, rotations, places, appending, embedding, routed, unpacking, states, joining];
         cut(beside
             .into_iter()
             .fold(numbers.saturating_mul(4), u128::saturating_add)

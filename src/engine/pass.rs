@@ -10,36 +10,37 @@ use leveret_models::layers::{Mixture, Positions, Rope, RopeParameters, Routed, S
 
 use super::marks::Marks;
 use super::stage::{Loaded, Model, Running};
-use super::{Engine, Logits, Rows};
-use crate::cache::Cache;
+use super::{Engine, Group, Logits, Rows};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::plan::Tier;
 use crate::stats::PassStats;
 use crate::unit::{Unit, UnitKind};
 
-/// Some columns of a pass, small enough for a layer to compute at once.
+/// Some columns of a group, few enough for a layer to compute at once.
 struct Chunk {
+    group: usize,
     columns: Range<usize>,
     queries: Positions,
     /// Positions of all columns of the KV cache up to these.
     keys: Positions,
 }
 
-/// Cuts the columns of a pass; `all` are those of the KV cache, the pass's included.
-fn chunks(queries: &Positions, all: &Positions, len: usize) -> Vec<Chunk> {
+/// Cuts the columns of a group into runs of at most `len`.
+fn chunks<B: Backend>(group: usize, of: &Group<'_, B>, len: usize) -> Vec<Chunk> {
+    let (queries, all) = (&of.positions, of.cache.columns());
     let (new, past) = (queries.columns(), all.columns() - queries.columns());
     let chunk = |start: usize| {
         let columns = start..(start + len).min(new);
-        Chunk { queries: queries.narrow(columns.clone()), keys: all.narrow(0..past + columns.end), columns }
+        Chunk { group, queries: queries.narrow(columns.clone()), keys: all.narrow(0..past + columns.end), columns }
     };
     (0..new).step_by(len).map(chunk).collect()
 }
 
 /// What a pass carries from unit to unit.
 pub(super) struct Pass<B: Backend> {
+    /// Group by group.
     chunks: Vec<Chunk>,
-    rows: Rows,
     /// Chunk by chunk, `[batch, columns, hidden_size]`; from the head on normed, and of what was asked for alone.
     pub(super) hidden: Vec<Tensor<B, 3>>,
     /// Chunk by chunk, what layers read beside them, `[batch, columns, width]`.
@@ -48,20 +49,14 @@ pub(super) struct Pass<B: Backend> {
     rope: Vec<Vec<Vec<Rope<B>>>>,
     /// Layer by layer, which kind.
     rope_of: Vec<usize>,
-    logits: Logits,
+    /// Group by group.
+    logits: Vec<Logits>,
     pub(super) marks: Marks<B>,
 }
 
 impl<B: Backend> Engine<B> {
-    /// Runs `tokens` at `positions` through all units.
-    pub(super) fn pass(
-        &mut self,
-        tokens: &[Vec<u32>],
-        positions: &Positions,
-        cache: &mut Cache<B>,
-        rows: Rows,
-        stats: &mut PassStats,
-    ) -> Result<Logits> {
+    /// Runs the tokens of all groups through all units.
+    pub(super) fn pass(&mut self, groups: &mut [Group<'_, B>], stats: &mut PassStats) -> Result<Vec<Logits>> {
         let plan = self.plan.clone().expect("a pass follows `begin`");
         let units = self.units.clone();
         let (decoder, transfer, readers) = (self.parts.decoder.as_ref(), self.parts.transfer, &self.readers);
@@ -74,45 +69,48 @@ impl<B: Backend> Engine<B> {
 
         let begun = Instant::now();
         let dims = decoder.dims();
-        let chunks = chunks(positions, cache.columns(), plan.chunk.max(1));
+        // The plan's chunk is for as many sequences as it was made for; of fewer there are more columns in it.
+        let len = |group: &Group<'_, B>| (plan.chunk * self.batch / group.positions.batch()).max(1);
+        let numbered = groups.iter().enumerate();
+        let chunks: Vec<_> = numbered.flat_map(|(i, group)| chunks(i, group, len(group))).collect();
         let mut at = plan.device_of(0);
         let device = &self.stages[at].device;
-        let ids = padded(tokens, positions.columns());
-        let embed = |chunk: &Chunk| self.embedding.gather::<B>(&ids, &chunk.columns, (device, self.parts.dtype));
+        let ids: Vec<_> = groups.iter().map(Group::padded).collect();
+        let embed =
+            |chunk: &Chunk| self.embedding.gather::<B>(&ids[chunk.group], &chunk.columns, (device, self.parts.dtype));
         let hidden = chunks.iter().map(embed).collect::<Result<Vec<_>>>()?;
         let inputs = |chunk: &Chunk| {
             let embedding = self.layer_embedding.as_mut();
-            embedding.map(|it| it.gather::<B>(&ids, &chunk.columns, (device, self.parts.dtype))).transpose()
+            let ids = &ids[chunk.group];
+            embedding.map(|it| it.gather::<B>(ids, &chunk.columns, (device, self.parts.dtype))).transpose()
         };
         let layer_inputs = chunks.iter().map(inputs).collect::<Result<Vec<_>>>()?;
-        let longest = positions.longest();
         let (kinds, rope_of) = ropes(decoder, dims.num_layers);
         let rope = |device: &B::Device| {
-            let table = |rope: &RopeParameters, chunk: &Chunk| match rope.follows_prompts() {
-                true => Rope::by_row(rope, dims.head_dim, &chunk.queries, cache.prompts(), device),
-                false => Rope::new(rope, dims.head_dim, &chunk.queries, longest, device),
+            let table = |rope: &RopeParameters, chunk: &Chunk| {
+                let group = &groups[chunk.group];
+                match rope.follows_prompts() {
+                    true => Rope::by_row(rope, dims.head_dim, &chunk.queries, group.cache.prompts(), device),
+                    false => Rope::new(rope, dims.head_dim, &chunk.queries, group.positions.longest(), device),
+                }
             };
             let of_chunk = |chunk: &Chunk| kinds.iter().map(|rope| table(rope, chunk)).collect();
             chunks.iter().map(of_chunk).collect()
-        };
-        let count = match rows {
-            Rows::Last => positions.batch(),
-            Rows::All => positions.batch() * positions.columns(),
         };
         let mut pass = Pass {
             rope: self.stages.iter().map(|stage| rope(&stage.device)).collect(),
             rope_of,
             chunks,
-            rows,
             marks: Marks::new(),
             hidden,
+            logits: groups.iter().map(|group| Logits::new(group.logits(), dims.vocab_size)).collect(),
             layer_inputs,
-            logits: Logits::new(count, dims.vocab_size),
         };
         pass.marks.put(&pass.hidden);
         stats.compute_seconds += begun.elapsed().as_secs_f64();
 
         for (index, unit) in units.iter().enumerate() {
+            self.cancellation.check()?;
             let stage = plan.device_of(index);
             if stage != at {
                 let begun = Instant::now();
@@ -128,7 +126,7 @@ impl<B: Backend> Engine<B> {
             let span = tracing::trace_span!("compute", unit = index, stage = at).entered();
             let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
             let routed =
-                pass.run(unit, running, at, (cache, decoder.kv_layer(index)), self.parts.attention.as_ref())?;
+                pass.run(unit, running, at, (groups, decoder.kv_layer(index)), self.parts.attention.as_ref())?;
             let beside = stats.wait_seconds() + stats.convert_seconds;
             let mixtures = self.stages[at].mix(index, routed, &model, stats)?;
             let beside = stats.wait_seconds() + stats.convert_seconds - beside;
@@ -143,7 +141,7 @@ impl<B: Backend> Engine<B> {
             }
             stats.compute_seconds += begun.elapsed().as_secs_f64() - beside;
         }
-        match pass.logits.are_finite() {
+        match pass.logits.iter().all(Logits::are_finite) {
             true => Ok(pass.logits),
             false => Err(Error::NonFinite { place: pass.marks.first_not_finite(&units) }),
         }
@@ -165,7 +163,7 @@ impl<B: Backend> Pass<B> {
         unit: &Unit,
         running: &Running<B>,
         at: usize,
-        (cache, kv_layer): (&mut Cache<B>, usize),
+        (groups, kv_layer): (&mut [Group<'_, B>], usize),
         attention: &dyn leveret_models::layers::Attention<B>,
     ) -> Result<Vec<Option<Routed<B>>>> {
         match (&running.module, &unit.kind) {
@@ -174,38 +172,55 @@ impl<B: Backend> Pass<B> {
                 let parts = self.hidden.drain(..).zip(beside);
                 let forward = |(x, ((chunk, ropes), layer_inputs)): (_, ((&Chunk, &Vec<_>), _))| {
                     let (queries, keys) = (&chunk.queries, &chunk.keys);
-                    let (cache, rope) = (&mut cache.layers[kv_layer], &ropes[self.rope_of[*index]]);
+                    let cache = &mut groups[chunk.group].cache.layers[kv_layer];
+                    let rope = &ropes[self.rope_of[*index]];
                     let mut step = Step { rope, cache, queries, keys, attention, layer_inputs, routed: None };
                     (layer.forward(x, &mut step), step.routed)
                 };
                 let (hidden, routed) = parts.map(forward).unzip();
                 self.hidden = hidden;
-                cache.check(kv_layer)?;
+                groups.iter().try_for_each(|group| group.cache.check(kv_layer))?;
                 return Ok(routed);
             }
             (Loaded::Head(head), UnitKind::Head(columns)) => {
                 if columns.start == 0 {
-                    if self.rows == Rows::Last {
-                        let last = self.hidden.pop().expect("a pass has columns");
-                        self.hidden = vec![last.clone().narrow(1, last.dims()[1] - 1, 1)];
-                    }
+                    self.keep_asked(groups);
                     self.hidden.iter_mut().for_each(|x| *x = head.norm(x.clone()));
                 }
-                for (i, x) in self.hidden.iter().enumerate() {
+                for (chunk, x) in self.chunks.iter().zip(&self.hidden) {
                     let [batch, seq, _] = x.dims();
                     let values = head.logits(x.clone()).cast(DType::F32).into_data().convert::<f32>();
                     let values = values.into_vec::<f32>().unwrap_or_default();
-                    let (start, width) = match self.rows {
+                    let group = &groups[chunk.group];
+                    let (start, width) = match group.rows {
                         Rows::Last => (0, 1),
-                        Rows::All => (self.chunks[i].columns.start, self.chunks.last().map_or(0, |c| c.columns.end)),
+                        Rows::All => (chunk.columns.start, group.positions.columns()),
                     };
                     let places = (0..batch).flat_map(|row| (0..seq).map(move |column| row * width + start + column));
-                    self.logits.put(places, columns, &values);
+                    self.logits[chunk.group].put(places, columns, &values);
                 }
             }
             _ => unreachable!("a unit is loaded as what it is"),
         }
         Ok(Vec::new())
+    }
+
+    /// Drops the columns that nobody wants logits of: of some groups all but the last.
+    fn keep_asked(&mut self, groups: &[Group<'_, B>]) {
+        let parts = self.chunks.drain(..).zip(self.hidden.drain(..));
+        let asked = |(chunk, x): (Chunk, Tensor<B, 3>)| {
+            let Group { rows, positions, .. } = &groups[chunk.group];
+            match rows {
+                Rows::All => Some((chunk, x)),
+                Rows::Last if chunk.columns.end < positions.columns() => None,
+                Rows::Last => {
+                    let last = x.dims()[1] - 1;
+                    Some((chunk, x.narrow(1, last, 1)))
+                }
+            }
+        };
+        let kept: Vec<_> = parts.filter_map(asked).collect();
+        (self.chunks, self.hidden) = kept.into_iter().unzip();
     }
 }
 
@@ -233,13 +248,4 @@ pub(super) fn ropes<B: Backend>(decoder: &dyn Decoder<B>, layers: usize) -> (Vec
     };
     let of = (0..layers).map(|layer| kind(decoder.rope(layer))).collect();
     (kinds, of)
-}
-
-/// The ids of every sequence, padded on the left with its first: numbers of the usual size, which nobody sees.
-fn padded(tokens: &[Vec<u32>], width: usize) -> Vec<Vec<u32>> {
-    let row = |tokens: &Vec<u32>| {
-        let padding = std::iter::repeat_n(tokens[0], width - tokens.len());
-        padding.chain(tokens.iter().copied()).collect()
-    };
-    tokens.iter().map(row).collect()
 }

@@ -170,6 +170,15 @@ impl RopeParameters {
         positions.min(i32::MAX as usize)
     }
 
+    /// The length up to which rotations are the same whatever the longest sequence is, if there is an end to that.
+    pub fn fixed_up_to(&self) -> Option<usize> {
+        match self.rope_type() {
+            RopeType::Dynamic => Some(self.max_position_embeddings),
+            RopeType::LongRope => Some(self.original()),
+            _ => None,
+        }
+    }
+
     /// Refuses parameters that lack what their type needs.
     pub fn check(&self) -> Result<(), ConfigError> {
         let missing = |field| Err(unsupported(field, "missing", format!("a number, for {:?}", self.rope_type())));

@@ -55,7 +55,7 @@ pub struct Generate {
 /// Sampling and stopping; what is left out is taken from the checkpoint's generation_config.json.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling and stopping")]
-struct Options {
+pub struct Options {
     /// Tokens to generate at most [default: the checkpoint's, or as many as the model has positions for].
     #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_tokens: Option<usize>,
@@ -105,6 +105,7 @@ impl From<&Options> for GenerateOptions {
             seed: options.seed,
             stop: options.stop.clone(),
             ignore_eos: options.ignore_eos,
+            logprobs: None,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod bars;
 mod bench;
+mod chat;
+mod chat_input;
 mod completions;
 mod device;
 mod doctor;
@@ -20,6 +22,8 @@ mod plot;
 mod profile;
 mod pull;
 mod rm;
+#[cfg(feature = "server")]
+mod serve;
 mod sweep;
 mod synth;
 mod trace;
@@ -56,6 +60,11 @@ Exit codes:
 enum Command {
     /// Goes on from a prompt, or from several at once.
     Generate(generate::Generate),
+    /// Talks with a model, turn by turn.
+    Chat(chat::Chat),
+    /// Serves a model over HTTP, as OpenAI's API does, with a page to chat in.
+    #[cfg(feature = "server")]
+    Serve(serve::Serve),
     /// Shows what a checkpoint holds and how it would run; without one, what can be run.
     Info(info::Info),
     /// Says what there is to run models with, and what to do about what is missing.
@@ -111,6 +120,9 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Self::Generate(command) => command.run(),
+            Self::Chat(command) => command.run(),
+            #[cfg(feature = "server")]
+            Self::Serve(command) => command.run(),
             Self::Info(command) => command.run(),
             Self::Doctor(command) => command.run(),
             Self::Plan(command) => command.run(),

@@ -1,0 +1,207 @@
+//! A conversation in the terminal.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use leveret::{Backend, Cancellation, Conversation, Error, GenerateOptions, Message, Model, Session, Stats};
+use serde_json::{Value, json};
+
+use crate::chat_input::Input;
+use crate::device::Task;
+use crate::generate::Options;
+use crate::load::How;
+use crate::units::{at_least_one, pace};
+
+/// Talks with a model; what it has read is not computed again in the next turn. `/help` says what can be typed.
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
+    #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
+    model: PathBuf,
+    /// System prompt of the conversation.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Keeps the conversation, its KV cache and the sampler's state in a file, from which the same command goes on, also
+    /// in the middle of a reply.
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
+    /// Positions to make room for, of all turns together [default: 4096, or as many as the model has].
+    #[arg(long, env = "LEVERET_CONTEXT", value_name = "N", value_parser = at_least_one)]
+    context: Option<usize>,
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    options: Options,
+}
+
+const HELP: &str = "\
+/save FILE   writes the conversation as JSON
+/load FILE   reads one
+/reset       forgets the conversation, the system prompt aside
+/stats       numbers of the last reply
+/help        this
+/exit        ends, as Ctrl-D does
+\"\"\"          begins and ends a message of several lines
+Ctrl-C       ends a reply; the conversation goes on";
+
+/// A conversation and what it is held with.
+struct Talk<'a, B: Backend> {
+    model: &'a mut Model<B>,
+    session: Session<B>,
+    messages: Vec<Message>,
+    options: GenerateOptions,
+    file: Option<PathBuf>,
+    cancellation: Cancellation,
+    stats: Option<Stats>,
+}
+
+impl Chat {
+    pub fn run(self) -> Result<()> {
+        self.how.device.clone().run(self)
+    }
+}
+
+impl Task for Chat {
+    fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
+        let mut model = self.how.load::<B>(&self.model, devices)?;
+        let context = self.context.unwrap_or(4096).min(model.dims().max_positions);
+        let cancellation = model.cancellation();
+        let on_signal = cancellation.clone();
+        ctrlc::set_handler(move || on_signal.cancel()).context("Ctrl-C")?;
+        let system = || self.system.iter().map(Message::system).collect::<Vec<_>>();
+        let kept = self.session.as_ref().filter(|path| path.exists());
+        let (session, messages) = match kept {
+            Some(path) => {
+                let (session, note) = model.load_session(path, context)?;
+                (session, serde_json::from_value(note).with_context(|| path.display().to_string())?)
+            }
+            None => (model.session(context)?, system()),
+        };
+        let (model, options, file) = (&mut model, (&self.options).into(), self.session.clone());
+        let mut talk = Talk { model, session, messages, options, file, cancellation, stats: None };
+        let mut out = std::io::stdout();
+        // A reply that was begun in another process goes on.
+        if talk.waits_for_reply() {
+            talk.reply()?;
+        }
+        let mut input = Input::new(std::io::stdin().is_terminal())?;
+        while let Some(line) = input.message()? {
+            match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
+                ("", _) => {}
+                ("/exit" | "/quit", _) => break,
+                ("/help", _) => writeln!(out, "{HELP}")?,
+                ("/reset", _) => {
+                    talk.messages = system();
+                    talk.session.clear();
+                    talk.keep()?;
+                }
+                ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
+                ("/save", path) => said(save(Path::new(path.trim()), &talk.messages)),
+                ("/load", path) => match load(Path::new(path.trim())) {
+                    Ok(messages) => talk.messages = messages,
+                    Err(error) => said(Err(error)),
+                },
+                (command, _) if command.starts_with('/') => {
+                    writeln!(out, "unknown command `{command}`; /help says what there is")?;
+                }
+                _ => {
+                    talk.messages.push(Message::user(line));
+                    if let Err(error) = talk.reply() {
+                        talk.messages.pop();
+                        said(Err(error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Talk<'_, B> {
+    fn waits_for_reply(&self) -> bool {
+        let last = self.messages.last().and_then(|message| serde_json::to_value(message).ok());
+        last.is_some_and(|message| message["role"] == "user")
+    }
+
+    /// Prints the reply to the last message as it comes, and takes it into the conversation.
+    fn reply(&mut self) -> Result<()> {
+        let conversation =
+            Conversation { messages: self.messages.clone(), add_generation_prompt: true, ..Conversation::default() };
+        let note = serde_json::to_value(&self.messages)?;
+        self.cancellation.reset();
+        let mut out = std::io::stdout();
+        let (mut text, mut cancelled) = (String::new(), false);
+        let mut generation = self.model.stream_in(&mut self.session, conversation, &self.options)?;
+        let (mut saved, mut rest) = (Instant::now(), Duration::ZERO);
+        while let Some(token) = generation.next() {
+            match token {
+                Ok(token) => {
+                    write!(out, "{}", token.text)?;
+                    out.flush()?;
+                    text.push_str(&token.text);
+                }
+                Err(Error::Cancelled) => cancelled = true,
+                Err(error) => return Err(error.into()),
+            }
+            // Writing takes a tenth of the time at most.
+            if let Some(file) = self.file.as_ref().filter(|_| !cancelled && saved.elapsed() >= rest) {
+                let started = Instant::now();
+                generation.save_session(file, &note)?;
+                (rest, saved) = (10 * started.elapsed(), Instant::now());
+            }
+        }
+        writeln!(out, "{}", if cancelled { " [cancelled]" } else { "" })?;
+        self.stats = Some(generation.stats().clone());
+        drop(generation);
+        self.messages.push(Message::assistant(text));
+        if cancelled {
+            self.session.end_reply();
+        }
+        self.keep()
+    }
+
+    /// Writes the session, where it is to be kept.
+    fn keep(&mut self) -> Result<()> {
+        let note = serde_json::to_value(&self.messages)?;
+        match &self.file {
+            Some(file) => Ok(self.model.save_session(&self.session, file, &note)?),
+            None => Ok(()),
+        }
+    }
+
+    fn numbers(&self) -> String {
+        let (kept, room) = (self.session.len(), self.session.context());
+        let Some(stats) = &self.stats else { return format!("{kept} of {room} positions are taken; no reply yet") };
+        let pace = stats.seconds_per_token().map(|seconds| format!(", {}", pace(seconds))).unwrap_or_default();
+        format!(
+            "{} new tokens read, first token after {:.2} s{pace}; {kept} of {room} positions are taken; {} of {} units \
+             resident",
+            stats.prefill.tokens, stats.ttft, stats.resident_units, stats.units
+        )
+    }
+}
+
+fn save(path: &Path, messages: &[Message]) -> Result<()> {
+    let text = serde_json::to_string_pretty(&json!({ "messages": messages }))?;
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn load(path: &Path) -> Result<Vec<Message>> {
+    let read = || -> Result<Vec<Message>> {
+        let mut json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+        Ok(serde_json::from_value(json["messages"].take())?)
+    };
+    read().with_context(|| path.display().to_string())
+}
+
+/// Tells what went wrong, and goes on.
+fn said(result: Result<()>) {
+    if let Err(error) = result {
+        let text = format!("{error:#}").replace(char::is_control, " ");
+        let _ = writeln!(std::io::stderr(), "error: {text}");
+    }
+}

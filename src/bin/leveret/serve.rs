@@ -1,0 +1,94 @@
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use leveret::{Backend, ServerOptions};
+
+use crate::device::Task;
+use crate::load::How;
+use crate::units::at_least_one;
+
+/// Serves a model over HTTP, as OpenAI's API does, with a page to chat in; one pass serves all who wait.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
+    /// exists wins.
+    #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
+    model: PathBuf,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "LEVERET_PORT", default_value_t = 8080, value_name = "P")]
+    port: u16,
+    /// Address to listen on; 0.0.0.0 is reached from other machines.
+    #[arg(long, env = "LEVERET_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    host: String,
+    /// Key that requests have to name, as `Authorization: Bearer KEY`.
+    #[arg(long, env = "LEVERET_API_KEY", hide_env_values = true, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Name that the model is served under [default: that of its directory, or its own on the hub].
+    #[arg(long, value_name = "NAME")]
+    served_name: Option<String>,
+    /// Sequences that a pass serves at most; memory for them is taken at the start.
+    #[arg(long, env = "LEVERET_MAX_SEQUENCES", default_value_t = 8, value_name = "N", value_parser = at_least_one)]
+    max_sequences: usize,
+    /// Positions of each sequence, prompt and reply together [default: 4096, or as many as the model has].
+    #[arg(long, env = "LEVERET_CONTEXT", value_name = "N", value_parser = at_least_one)]
+    context: Option<usize>,
+    /// Requests that may wait; others get status 429.
+    #[arg(long, env = "LEVERET_QUEUE", default_value_t = 64, value_name = "N", value_parser = at_least_one)]
+    queue: usize,
+    /// Seconds after which a request gets status 504.
+    #[arg(long, env = "LEVERET_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
+    timeout: u64,
+    /// Bytes that a request may have.
+    #[arg(long, env = "LEVERET_BODY_LIMIT", default_value_t = 4 << 20, value_name = "BYTES")]
+    body_limit: usize,
+    #[command(flatten)]
+    how: How,
+}
+
+impl Serve {
+    pub fn run(self) -> Result<()> {
+        self.how.device.clone().run(self)
+    }
+}
+
+impl Task for Serve {
+    fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
+        let model = self.how.load::<B>(&self.model, devices)?;
+        let host = self.host.trim_matches(['[', ']']);
+        let listener = TcpListener::bind((host, self.port)).with_context(|| format!("{host}:{}", self.port))?;
+        let address = listener.local_addr()?;
+        let name = match self.model.canonicalize() {
+            Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Err(_) => self.model.to_string_lossy().split('@').next().unwrap_or_default().to_owned(),
+        };
+        let options = ServerOptions {
+            name: self.served_name.unwrap_or(name),
+            max_sequences: self.max_sequences,
+            context: self.context.unwrap_or(4096).min(model.dims().max_positions),
+            queue: self.queue,
+            timeout: self.timeout,
+            body_limit: self.body_limit,
+            api_key: self.api_key,
+        };
+        if !address.ip().is_loopback() && options.api_key.is_none() {
+            let _ = writeln!(std::io::stderr(), "warning: other machines reach this server, and no --api-key is set");
+        }
+        writeln!(std::io::stdout(), "listening on http://{address}")?;
+        std::io::stdout().flush()?;
+        leveret::serve(model, listener, options, interrupted())?;
+        Ok(())
+    }
+}
+
+/// Waits for Ctrl-C; the second one ends the process at once.
+async fn interrupted() {
+    let _ = tokio::signal::ctrl_c().await;
+    let _ = writeln!(std::io::stderr(), "ending what has been begun; press Ctrl-C again to end at once");
+    tokio::spawn(async {
+        let _ = tokio::signal::ctrl_c().await;
+        std::process::exit(130);
+    });
+}

@@ -1,0 +1,150 @@
+//! One sequence of a batch: from logits to the tokens and the text that it goes on with.
+
+use crate::constraint::Constraint;
+use crate::error::{Error, Result};
+use crate::generate::FinishReason;
+use crate::generation_config::GenerationConfig;
+use crate::options::GenerateOptions;
+use crate::sampler::{Sampler, logprobs};
+use crate::stop::StopStrings;
+use crate::tokenizer::{Detokenizer, Tokenizer};
+
+/// How likely a token was, before any option changed that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprobs {
+    /// The natural logarithm of its probability; 0 where nothing else was possible.
+    pub logprob: f32,
+    /// The likeliest tokens with theirs, as many as were asked for.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// A sequence that goes on.
+pub(crate) struct Sequence<'a> {
+    sampler: Sampler,
+    text: Option<Detokenizer<'a>>,
+    stop: StopStrings,
+    eos: Vec<u32>,
+    max_tokens: usize,
+    /// How many of the likeliest tokens to tell, if any.
+    logprobs: Option<usize>,
+    constraint: Option<Box<dyn Constraint>>,
+    generated: usize,
+    finished: bool,
+}
+
+/// A token that a sequence goes on with.
+pub(crate) struct Next {
+    pub(crate) id: u32,
+    pub(crate) text: String,
+    pub(crate) logprobs: Option<Logprobs>,
+    pub(crate) finish_reason: Option<FinishReason>,
+}
+
+impl<'a> Sequence<'a> {
+    /// A sequence of `prompt` and at most `max_tokens` more, whose draws start from `seed`.
+    pub(crate) fn new(
+        prompt: &[u32],
+        (max_tokens, seed): (usize, u64),
+        tokenizer: Option<&'a Tokenizer>,
+        config: &GenerationConfig,
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let sampling = config.sampling(options);
+        sampling.check()?;
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if tokenizer.is_none() && !options.stop.is_empty() {
+            let found = options.stop.join(", ");
+            return Err(Error::Sampling { option: "stop", found, expected: "none, since there is no tokenizer" });
+        }
+        Ok(Self {
+            sampler: Sampler::new(sampling, seed, prompt),
+            text: tokenizer.map(|tokenizer| tokenizer.detokenizer(prompt)).transpose()?,
+            stop: StopStrings::new(&options.stop),
+            eos: if options.ignore_eos { Vec::new() } else { config.eos_token_id.0.clone() },
+            max_tokens,
+            logprobs: options.logprobs,
+            constraint: None,
+            generated: 0,
+            finished: max_tokens == 0,
+        })
+    }
+
+    /// The same, with tokens that a constraint allows and no others.
+    pub(crate) fn constrained(self, constraint: Option<Box<dyn Constraint>>) -> Self {
+        Self { constraint, ..self }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// How many numbers its sampler has drawn so far.
+    pub(crate) fn drawn(&self) -> u64 {
+        self.sampler.drawn()
+    }
+
+    /// Goes on where a sequence was after such a reply and so many draws; gives the reply once more.
+    pub(crate) fn resume(&mut self, drawn: u64, reply: &[u32]) -> Result<Vec<Next>> {
+        self.sampler.resume(drawn, reply);
+        reply.iter().map(|id| self.take(*id, None)).collect()
+    }
+
+    /// Chooses a token after `logits`; where a constraint leaves no choice after it, the tokens that must follow too.
+    pub(crate) fn next(&mut self, logits: &[f32]) -> Result<Vec<Next>> {
+        let constraint = &mut self.constraint;
+        let mask = |logits: &mut [f32]| constraint.as_mut().map_or(Ok(()), |constraint| constraint.mask(logits));
+        let id = self.sampler.sample(logits, mask)?;
+        let told = self.logprobs.map(|top| logprobs(logits, id, top));
+        let mut all = vec![self.take(id, told)?];
+        let forced = match (&mut self.constraint, self.finished) {
+            (Some(constraint), false) => constraint.push(id)?,
+            _ => Vec::new(),
+        };
+        for id in forced {
+            if self.finished {
+                break;
+            }
+            self.sampler.note(id);
+            let certain = self.logprobs.map(|_| Logprobs { logprob: 0.0, top: vec![(id, 0.0)] });
+            all.push(self.take(id, certain)?);
+        }
+        Ok(all)
+    }
+
+    fn take(&mut self, id: u32, logprobs: Option<Logprobs>) -> Result<Next> {
+        let (text, finish_reason) = self.text_of(id)?;
+        Ok(Next { id, text, logprobs, finish_reason })
+    }
+
+    /// Takes a token in: the text to give out, and why the sequence ends with it if it does.
+    fn text_of(&mut self, id: u32) -> Result<(String, Option<FinishReason>)> {
+        self.generated += 1;
+        if self.eos.contains(&id) {
+            return Ok((self.end()?, Some(FinishReason::Stop)));
+        }
+        let text = self.text.as_mut().map_or(Ok(String::new()), |text| text.push(id))?;
+        let (mut text, stopped) = self.stop.push(&text);
+        if stopped {
+            self.finished = true;
+            return Ok((text, Some(FinishReason::Stop)));
+        }
+        if self.generated < self.max_tokens {
+            return Ok((text, None));
+        }
+        text.push_str(&self.end()?);
+        Ok((text, Some(FinishReason::Length)))
+    }
+
+    /// What is held back at the end: the start of a stop string that never came, an unfinished character.
+    fn end(&mut self) -> Result<String> {
+        self.finished = true;
+        let rest = self.text.as_mut().map_or(Ok(String::new()), Detokenizer::finish)?;
+        let (mut text, stopped) = self.stop.push(&rest);
+        if !stopped {
+            text.push_str(&self.stop.finish());
+        }
+        Ok(text)
+    }
+}
