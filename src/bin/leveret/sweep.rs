@@ -31,7 +31,7 @@ pub fn budgets<B: Backend>(
     // A budget is for each device; those of several take about the same.
     let devices = most.devices.len().max(1) as u64;
     let bytes = |step: u64| (least + more * step / STEPS).div_ceil(devices);
-    let steps = if more > 0 { 1..=STEPS } else { 1..=0 };
+    let steps = (1..=STEPS).filter(|_| more > 0);
     Ok([Budget::Min].into_iter().chain(steps.map(|step| Budget::Bytes(bytes(step)))).map(with).collect())
 }
 
