@@ -170,9 +170,15 @@ pub(crate) fn logprobs(logits: &[f32], id: u32, top: usize) -> Logprobs {
     Logprobs { logprob: logits.get(id as usize).map_or(f32::MIN, |logit| logprob(*logit)), top }
 }
 
+/// The first of the greatest, found side by side: there are as many logits as there are tokens.
 fn likeliest(logits: &[f32]) -> u32 {
-    let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
-    (0..logits.len()).reduce(better).unwrap_or(0) as u32
+    let (chunks, rest) = logits.as_chunks::<16>();
+    let mut greatest = [f32::NEG_INFINITY; 16];
+    for chunk in chunks {
+        greatest.iter_mut().zip(chunk).for_each(|(greatest, logit)| *greatest = greatest.max(*logit));
+    }
+    let greatest = greatest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|logit| *logit == greatest).unwrap_or(0) as u32
 }
 
 /// The tokens that the filters leave, likeliest first; at least one.

@@ -36,7 +36,9 @@ impl Logits {
     }
 
     pub(super) fn are_finite(&self) -> bool {
-        self.values.iter().all(|logit| logit.is_finite())
+        // Among magnitudes, bits are in the order of numbers, and what is not finite comes last.
+        let greatest = self.values.iter().fold(0, |greatest, logit| greatest.max(logit.to_bits() & 0x7fff_ffff));
+        f32::from_bits(greatest).is_finite()
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
