@@ -84,6 +84,8 @@ impl Task for Chat {
         let (model, options, file) = (&mut model, (&self.options).into(), self.session.clone());
         let mut talk = Talk { model, session, messages, options, file, cancellation, stats: None };
         let mut out = std::io::stdout();
+        // Where nothing can be kept, that is told before anything is computed.
+        talk.keep()?;
         // A reply that was begun in another process goes on.
         if talk.waits_for_reply() {
             talk.reply()?;
@@ -100,6 +102,7 @@ impl Task for Chat {
                     talk.keep()?;
                 }
                 ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
+                (command @ ("/save" | "/load"), "") => writeln!(out, "{command} needs a FILE")?,
                 ("/save", path) => said(save(Path::new(path.trim()), &talk.messages)),
                 ("/load", path) => match load(Path::new(path.trim())) {
                     Ok(messages) => talk.messages = messages,
