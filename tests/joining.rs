@@ -20,7 +20,11 @@ fn joined_equals_alone(
         "deepseek_v3",
         "phi3_crossing",
         "llama_rope_dynamic",
-        "mpt"
+        "mpt",
+        "gemma3n",
+        "gemma4_shared",
+        "llama4_chunked",
+        "qwen_long"
     )]
     name: &str,
     #[values(Budget::Free, Budget::Min)] ram: Budget,

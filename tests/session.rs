@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::support::{demo, fixture, greedy, load};
 
 #[rstest]
-fn a_turn_computes_what_is_new(#[values("llama", "mistral", "qwen3_sliding", "phi3_crossing")] name: &str) {
+fn a_turn_computes_what_is_new(
+    #[values("llama", "mistral", "qwen3_sliding", "phi3_crossing", "gemma3n", "llama4_chunked")] name: &str,
+) {
     let mut model = load(&fixture(name));
     let first: Vec<u32> = (1..20).collect();
     let reply = model.generate(first.clone(), &greedy(6)).unwrap().0.tokens;
