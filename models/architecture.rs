@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Backend;
 use crate::config::{ConfigError, DecoderConfig};
-use crate::layers::{Experts, Head, RopeParameters, Step};
+use crate::layers::{Experts, Head, RopeParameters, StateShape, Step};
 use crate::weight_map::WeightMap;
 
 /// A decoder-only language model, described one layer at a time.
@@ -56,6 +56,12 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
         None
     }
 
+    /// The state that layer `index` keeps in the place of keys and values, if it does.
+    fn state(&self, index: usize) -> Option<StateShape> {
+        let _ = index;
+        None
+    }
+
     /// Builds layer `index` on `device`, its parameters not yet loaded.
     fn layer<B: Backend>(&self, index: usize, device: &B::Device) -> Self::Layer<B>;
 
@@ -98,7 +104,7 @@ pub trait Architecture: DeserializeOwned + Send + Sync + 'static {
 
 /// One layer of a decoder: hidden states in, hidden states out.
 pub trait DecoderLayer<B: Backend>: Send {
-    /// Runs the layer over `x: [batch, seq, hidden_size]` and appends to its KV cache; what experts are to add to the
+    /// Runs the layer over `x: [batch, seq, hidden_size]` and adds to its cache; what experts are to add to the
     /// result it leaves in the step.
     fn forward(&self, x: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3>;
 
@@ -164,7 +170,7 @@ pub struct Names {
     pub norm: &'static str,
     /// The head; never prefixed.
     pub head: &'static str,
-    /// Beginnings of names, behind the prefix, of tensors that no pass needs.
+    /// Beginnings of names, with or without the prefix, of tensors that no pass needs.
     pub unused: &'static [&'static str],
     /// Ends of names of tensors that follow from the config and are not read.
     pub ignored: &'static [&'static str],

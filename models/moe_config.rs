@@ -22,6 +22,17 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for With<T> {
     }
 }
 
+/// Two groups of fields that a config is read as.
+#[derive(Debug, Clone)]
+pub(crate) struct Both<T, U>(pub(crate) T, pub(crate) U);
+
+impl<'de, T: DeserializeOwned, U: DeserializeOwned> Deserialize<'de> for Both<T, U> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(part(&config)?, part(&config)?))
+    }
+}
+
 /// Reads some fields of a config; an error says which it is about.
 pub(crate) fn part<T: DeserializeOwned, E: Error>(config: &serde_json::Value) -> Result<T, E> {
     serde_path_to_error::deserialize(config).map_err(|error| match error.path().to_string().as_str() {

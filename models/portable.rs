@@ -76,3 +76,14 @@ pub fn append<B: Backend>(buffer: Tensor<B, 4>, columns: Tensor<B, 4>, at: usize
     let end = at + columns.dims()[2];
     buffer.slice_assign(s![.., .., at..end, ..], columns)
 }
+
+/// `ln(1 + exp(x))`, for numbers of any size.
+pub fn softplus<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    x.clone().clamp_min(0.0) + x.abs().neg().exp().log1p()
+}
+
+/// Heads `[batch, heads, seq, width]`, each divided by its length.
+pub fn of_length_one<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let length = (x.clone().square().sum_dim(3) + 1e-6).sqrt();
+    x / length
+}

@@ -71,6 +71,16 @@ pub struct Bench {
 pub struct Pace {
     /// Seconds of a pass.
     pub seconds: f64,
+    /// Seconds of it in which the computation stood still for weights that were being read.
+    pub wait_read_seconds: f64,
+    /// Seconds in which it stood still for weights that were being uploaded.
+    pub wait_upload_seconds: f64,
+    /// Seconds for making tensors of a unit's bytes.
+    pub convert_seconds: f64,
+    /// Seconds for computing, told apart from waiting where the model was loaded with `profile`.
+    pub compute_seconds: f64,
+    /// Seconds for choosing tokens.
+    pub sample_seconds: f64,
     /// Positions computed in a second.
     pub tokens_per_second: f64,
     /// Bytes of weights read from files in a pass.
@@ -98,6 +108,11 @@ impl Pace {
         let links: f64 = limits.devices.iter().filter_map(|device| device.upload).sum();
         Self {
             seconds,
+            wait_read_seconds: median(&|pass| pass.wait_read_seconds),
+            wait_upload_seconds: median(&|pass| pass.wait_upload_seconds),
+            convert_seconds: median(&|pass| pass.convert_seconds),
+            compute_seconds: median(&|pass| pass.compute_seconds),
+            sample_seconds: median(&|pass| pass.sample_seconds),
             tokens_per_second: rate(median(&|pass| pass.tokens as f64)),
             read_bytes: read_bytes as u64,
             upload_bytes: upload_bytes as u64,

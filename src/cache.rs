@@ -2,7 +2,7 @@
 
 use burn::prelude::Tensor;
 use leveret_models::Backend;
-use leveret_models::layers::{KvCache, PAD, Positions};
+use leveret_models::layers::{LayerCache, PAD, Positions};
 
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -14,10 +14,10 @@ pub(crate) fn kept_window<B: Backend>(decoder: &dyn Decoder<B>, layer: usize) ->
     decoder.sliding_window(layer).filter(|_| !shared())
 }
 
-/// Keys and values of a batch of sequences, addressed by layer.
+/// What layers keep of a batch of sequences: keys and values, or a state.
 #[derive(Debug, Clone)]
 pub struct Cache<B: Backend> {
-    pub(crate) layers: Vec<KvCache<B>>,
+    pub(crate) layers: Vec<LayerCache<B>>,
     /// Positions of all columns, padding included.
     columns: Positions,
     /// Tokens of each sequence.
@@ -33,7 +33,8 @@ pub struct Cache<B: Backend> {
 impl<B: Backend> Cache<B> {
     /// An empty cache for `batch` sequences, with room for `reserve` columns.
     pub(crate) fn new(decoder: &dyn Decoder<B>, batch: usize, reserve: usize) -> Self {
-        let layers = (0..decoder.dims().num_layers).map(|i| KvCache::new(kept_window(decoder, i), reserve)).collect();
+        let layer = |i| LayerCache::new(decoder.state(i), kept_window(decoder, i), reserve);
+        let layers = (0..decoder.dims().num_layers).map(layer).collect();
         let (lengths, prompts, tokens) = (vec![0; batch], vec![0; batch], vec![Vec::new(); batch]);
         Self { layers, columns: Positions::new(batch, Vec::new()), lengths, prompts, reserve, tokens }
     }
@@ -58,16 +59,16 @@ impl<B: Backend> Cache<B> {
                 break;
             }
             let parts: Vec<_> = layer.iter().zip(&parts).map(|(layer, (_, rows))| (layer, rows.as_slice())).collect();
-            joined.push(KvCache::joined(&parts, total, reserve));
+            joined.push(LayerCache::joined(&parts, total, reserve));
         }
         Self { layers: joined, columns, lengths, prompts, reserve, tokens }
     }
 
-    /// Takes the columns of one sequence that went through every layer before, layer by layer those of each buffer.
+    /// Takes what every layer kept of one sequence, layer by layer its arrays.
     pub(crate) fn fill(&mut self, layers: Vec<Vec<Tensor<B, 4>>>, tokens: Vec<u32>) {
         let total = tokens.len();
         let empty = std::mem::take(&mut self.layers).into_iter();
-        self.layers = empty.zip(layers).map(|(layer, columns)| layer.with_columns(columns, total)).collect();
+        self.layers = empty.zip(layers).map(|(layer, arrays)| layer.with_arrays(arrays, total)).collect();
         self.columns = Positions::new(1, (0..total as i32).collect());
         (self.lengths, self.prompts, self.tokens) = (vec![total], vec![total], vec![tokens]);
     }

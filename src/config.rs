@@ -4,7 +4,8 @@ use burn::tensor::DType;
 use leveret_models::weight::Format;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{AtPath, Error, Result};
+use crate::io::read_text;
 use crate::quantization_config;
 use crate::run_dtype::RunDtype;
 
@@ -12,6 +13,30 @@ use crate::run_dtype::RunDtype;
 pub(crate) struct Config {
     json: Value,
     format: Option<Format>,
+}
+
+/// Python's word for an infinite number, which its JSON has and no other.
+const INFINITY: &str = "Infinity";
+
+/// The text of a `config.json`; numbers that are infinite there are the largest that there are.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    let text = read_text(path).at(path)?;
+    if !text.contains(INFINITY) {
+        return Ok(text);
+    }
+    let (mut finite, mut rest, mut quoted) = (String::with_capacity(text.len()), text.as_str(), false);
+    while let Some(letter) = rest.chars().next() {
+        let (found, put) = match letter {
+            '\\' if quoted => (rest.chars().take(2).map(char::len_utf8).sum(), None),
+            'I' if !quoted && rest.starts_with(INFINITY) => (INFINITY.len(), Some(format!("{:e}", f64::MAX))),
+            _ => (letter.len_utf8(), None),
+        };
+        quoted ^= letter == '"';
+        let (taken, left) = rest.split_at(found);
+        finite.push_str(put.as_deref().unwrap_or(taken));
+        rest = left;
+    }
+    Ok(finite)
 }
 
 impl Config {
@@ -65,5 +90,19 @@ impl Config {
             Some(RunDtype::Auto) => Ok(None),
             None => Err(unsupported()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinite_numbers_are_read_and_words_left_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"a": [0.0, Infinity], "b": "\"Infinity", "c": -Infinity}"#).unwrap();
+        let json: Value = serde_json::from_str(&read(file.path()).unwrap()).unwrap();
+        assert_eq!((&json["a"][1], &json["c"]), (&f64::MAX.into(), &f64::MIN.into()));
+        assert_eq!(json["b"], "\"Infinity");
     }
 }

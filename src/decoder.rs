@@ -1,6 +1,8 @@
 //! An architecture with its type forgotten, so that the engine is compiled once a backend.
 
-use leveret_models::layers::{Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, TransposedExpert};
+use leveret_models::layers::{
+    Expert, ExpertKind, Experts, GatedMlp, Head, RopeParameters, StateShape, TransposedExpert,
+};
 use leveret_models::registry::{self, Visitor};
 use leveret_models::{Activation, Architecture, Backend, ConfigError, DecoderLayer, Dims, LayerEmbedding};
 
@@ -20,6 +22,8 @@ pub(crate) trait Decoder<B: Backend>: Send + Sync {
     fn kv_layer(&self, layer: usize) -> usize;
     /// The embedding that layers read of beside hidden states.
     fn layer_embedding(&self) -> Option<LayerEmbedding>;
+    /// What a layer keeps in the place of keys and values, if it does.
+    fn state(&self, layer: usize) -> Option<StateShape>;
     /// What the model needs from a checkpoint; `tied` as the config says it, if it does.
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline;
     fn load_layer(&self, index: usize, record: &Record<B>, device: &B::Device) -> Result<Box<dyn DecoderLayer<B>>>;
@@ -56,16 +60,27 @@ fn gated<B: Backend>(experts: &Experts, activation: Activation, device: &B::Devi
     GatedMlp::of_sizes([experts.hidden_size, experts.intermediate_size], false, activation, device)
 }
 
+/// Makes an architecture of a `config.json`.
+pub(crate) type Open<B> = fn(&str) -> Result<Box<dyn Decoder<B>>, ConfigError>;
+
 /// The architecture that a `config.json` names.
 pub(crate) fn open<B: Backend>(config: &str) -> Result<Box<dyn Decoder<B>>, ConfigError> {
-    struct Open<B>(std::marker::PhantomData<B>);
-    impl<B: Backend> Visitor for Open<B> {
+    struct Opened<B>(std::marker::PhantomData<B>);
+    impl<B: Backend> Visitor for Opened<B> {
         type Output = Box<dyn Decoder<B>>;
         fn visit<A: Architecture>(self, architecture: A) -> Self::Output {
             Box::new(architecture)
         }
     }
-    registry::open(config, Open(std::marker::PhantomData))
+    registry::open(config, Opened(std::marker::PhantomData))
+}
+
+/// The same, where an architecture of the caller's own comes before those of the registry.
+pub(crate) fn open_with<B: Backend, A: Architecture>(config: &str) -> Result<Box<dyn Decoder<B>>, ConfigError> {
+    match registry::read_as::<A>(config)? {
+        Some(architecture) => Ok(Box::new(architecture)),
+        None => open(config),
+    }
 }
 
 impl<B: Backend, A: Architecture> Decoder<B> for A {
@@ -91,6 +106,10 @@ impl<B: Backend, A: Architecture> Decoder<B> for A {
 
     fn layer_embedding(&self) -> Option<LayerEmbedding> {
         Architecture::layer_embedding(self)
+    }
+
+    fn state(&self, layer: usize) -> Option<StateShape> {
+        Architecture::state(self, layer)
     }
 
     fn outline(&self, tied: Option<bool>, device: &B::Device) -> Outline {

@@ -39,6 +39,8 @@ mod stats;
 mod stop;
 mod stream;
 mod synth;
+#[cfg(feature = "stream")]
+mod token_stream;
 mod tokenizer;
 mod unit;
 mod upload;
@@ -77,6 +79,8 @@ pub use session::Session;
 pub use stats::{PassStats, Stats};
 pub use stream::Transfer;
 pub use synth::Synth;
+#[cfg(feature = "stream")]
+pub use token_stream::TokenStream;
 pub use tokenizer::Tokenizer;
 #[cfg(feature = "cuda")]
 pub use upload::check_cuda;

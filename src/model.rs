@@ -6,22 +6,22 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use leveret_models::layers::{Attention, Experts, attention};
 use leveret_models::weight::Format;
-use leveret_models::{Backend, Dims};
+use leveret_models::{Architecture, Backend, Dims};
 use serde_json::Value;
 
 use crate::batch::Batch;
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::decoder;
 use crate::encoder::Encoder;
 use crate::engine::{Cancellation, Engine, Parts, Request, Rows, Stage};
-use crate::error::{AtPath, Error, Result};
+use crate::error::{Error, Result};
 use crate::generate::{Completion, Generation};
 use crate::generation_config::GenerationConfig;
 #[cfg(feature = "hub")]
 use crate::hub::Hub;
-use crate::io::{Place, read_text};
+use crate::io::Place;
 use crate::memory::{self, Budget, Limit};
 use crate::options::GenerateOptions;
 use crate::plan::{Plan, Prediction, Rates};
@@ -32,7 +32,7 @@ use crate::session::Session;
 use crate::stats::Stats;
 use crate::stream::Transfer;
 use crate::tokenizer::Tokenizer;
-use crate::unit::Units;
+use crate::unit::{Unit, Units};
 use crate::upload::{self, Shared};
 
 /// A language model on one backend, its weights resident or streamed as the budget decides.
@@ -58,6 +58,7 @@ pub struct Builder<B: Backend> {
     transfer: Transfer,
     profile: bool,
     attention: Result<Box<dyn Attention<B>>>,
+    open: decoder::Open<B>,
     #[cfg(feature = "hub")]
     hub: Option<Hub>,
 }
@@ -142,6 +143,12 @@ impl<B: Backend> Builder<B> {
         self
     }
 
+    /// An architecture of your own, for configs with one of its types; it comes before a built-in one of the same type.
+    pub fn custom_architecture<A: Architecture>(mut self) -> Self {
+        self.open = decoder::open_with::<B, A>;
+        self
+    }
+
     /// Reads configs and headers, checks every tensor's name, shape and dtype, and reads no weights yet.
     ///
     /// Of a model on the hub just these are downloaded here; its weights begin to come when the first of them is used, and
@@ -164,8 +171,8 @@ impl<B: Backend> Builder<B> {
         let place = self.place()?;
         let dir = place.dir;
         let config_path = dir.join("config.json");
-        let text = read_text(&config_path).at(&config_path)?;
-        let decoder = decoder::open::<B>(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
+        let text = config::read(&config_path)?;
+        let decoder = (self.open)(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let config = Config::parse(&config_path, &text)?;
         let tokenizer = Tokenizer::from_dir(&dir)?.map(Arc::new);
         let template = ChatTemplate::from_dir(&dir)?.map(Arc::new);
@@ -203,6 +210,8 @@ impl<B: Backend> Builder<B> {
             profile: self.profile,
         };
         let engine = Engine::new(parts, units, stages)?;
+        let (units, bytes) = (engine.units().len(), engine.checkpoint().bytes());
+        tracing::debug!(dir = %dir.display(), units, bytes, dtype = ?engine.dtype(), "opened a checkpoint");
         let config_dtype = config.dtype_name().and_then(Value::as_str).map(str::to_owned);
         let encoder = Encoder { dir, tokenizer, template };
         Ok(Model { engine, encoder, generation, config_dtype, format: config.format() })
@@ -229,6 +238,7 @@ impl<B: Backend> Model<B> {
             transfer: Transfer::default(),
             profile: false,
             attention: Ok(Box::new(leveret_models::layers::Flash)),
+            open: decoder::open::<B>,
             #[cfg(feature = "hub")]
             hub: None,
         }
@@ -258,6 +268,11 @@ impl<B: Backend> Model<B> {
     /// The names of the units, in the order of a plan.
     pub fn units(&self) -> Vec<String> {
         self.engine.units().iter().map(|unit| unit.kind.to_string()).collect()
+    }
+
+    /// Bytes of the tensors of each unit, in the order of a plan.
+    pub fn unit_bytes(&self) -> Vec<u64> {
+        self.engine.units().iter().map(Unit::bytes).collect()
     }
 
     /// Layer by layer, the experts that its tokens choose among, if it has some.

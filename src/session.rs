@@ -114,7 +114,7 @@ impl<B: Backend> Session<B> {
         let header = serde_json::to_string(&header).map_err(|error| json(path, &error))?;
         let mut arrays = Vec::new();
         for (layer, cache) in self.cache.layers.iter().enumerate() {
-            for (part, columns) in cache.columns().into_iter().enumerate() {
+            for (part, columns) in cache.arrays().into_iter().enumerate() {
                 arrays.push((format!("{layer}.{part}"), columns.into_data()));
             }
         }
@@ -146,11 +146,11 @@ impl<B: Backend> Session<B> {
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, &error))?;
         let mut layers = Vec::new();
-        for layer in 0..self.cache.layers.len() {
+        for (layer, cache) in self.cache.layers.iter().enumerate() {
             let mut columns = Vec::new();
             while let Ok(view) = file.tensor(&format!("{layer}.{}", columns.len())) {
                 let dtype = burn_dtype(view.dtype()).ok_or_else(|| unfit("its dtype is unknown"))?;
-                if view.shape().len() != 4 || view.shape()[2] > header.tokens.len() {
+                if !cache.fits(view.shape(), header.tokens.len()) {
                     return Err(unfit("its arrays are not those of a session"));
                 }
                 let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);

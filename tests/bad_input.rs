@@ -336,6 +336,7 @@ fn any_field_of_any_family(#[files("tests/fixtures/*/config.json")] path: PathBu
             let _ = architecture.layer::<Flex>(dims.num_layers - 1, &device);
             let _ = architecture.head::<Flex>(1, true, &device);
             let _ = (architecture.layer_rope(0).inverse_frequencies(2, 1), architecture.sliding_window(0));
+            let _ = (architecture.state(0), architecture.state(dims.num_layers - 1));
             let _ = (architecture.weight_map(), architecture.names(), architecture.recomputes_beyond());
         }
     }

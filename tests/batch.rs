@@ -7,7 +7,21 @@ use crate::support::{demo, fixture, greedy, load};
 
 #[rstest]
 fn batch_equals_single(
-    #[values("llama", "mistral", "qwen2_sliding", "qwen3", "mixtral", "deepseek_v3", "gpt_oss")] name: &str,
+    #[values(
+        "llama",
+        "mistral",
+        "qwen2_sliding",
+        "qwen3",
+        "mixtral",
+        "deepseek_v3",
+        "gpt_oss",
+        "qwen3_5",
+        "lfm2",
+        "mamba2",
+        "jamba",
+        "minimax"
+    )]
+    name: &str,
 ) {
     let mut model = load(&fixture(name));
     let prompts: Vec<Vec<u32>> = vec![vec![5], (1..30).collect(), vec![9, 8, 7], (40..57).collect()];

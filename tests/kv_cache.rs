@@ -8,7 +8,20 @@ use crate::support::{fixture, load};
 /// One pass, several of different lengths, and token by token: the same logits within rounding.
 #[rstest]
 fn cached_equals_uncached(
-    #[values("llama", "llama_gqa_bf16", "mistral", "qwen2_sliding", "qwen3_sliding", "qwen2_yarn")] name: &str,
+    #[values(
+        "llama",
+        "llama_gqa_bf16",
+        "mistral",
+        "qwen2_sliding",
+        "qwen3_sliding",
+        "qwen2_yarn",
+        "qwen3_5",
+        "lfm2",
+        "mamba2",
+        "jamba",
+        "minimax"
+    )]
+    name: &str,
 ) {
     let mut model = load(&fixture(name));
     let tokens: Vec<u32> = (0..40).map(|i| i * 7 % 90).collect();

@@ -7,15 +7,19 @@ mod chat;
 mod cli;
 mod doctor;
 mod examples;
+mod exit_codes;
 mod experts;
 mod generation;
+mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod joining;
 mod kv_cache;
+mod log;
 mod measure;
 mod packed;
 mod parity;
+mod plot;
 mod profile;
 mod readme;
 mod server;
@@ -23,3 +27,5 @@ mod session;
 mod streaming;
 mod support;
 mod talk;
+#[cfg(feature = "stream")]
+mod token_stream;

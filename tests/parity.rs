@@ -65,6 +65,8 @@ fn bf16_is_as_near_to_f32_as_transformers(
         "mistral_nemo",
         "qwen2",
         "qwen3_tied",
+        "qwen3_5_bf16",
+        "lfm2_bf16",
         "gemma2_bf16",
         "gemma3_v5",
         "glm4",

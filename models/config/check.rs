@@ -34,7 +34,7 @@ impl DecoderConfig {
         if !self.head_dim().is_multiple_of(2) {
             return Err(unsupported("head_dim", self.head_dim(), "an even number"));
         }
-        self.check_layer_types()?;
+        self.check_kinds(self.layer_types.as_deref(), &["full_attention", "sliding_attention"])?;
         self.rope().check()
     }
 
@@ -48,14 +48,15 @@ impl DecoderConfig {
         }
     }
 
-    fn check_layer_types(&self) -> Result<(), ConfigError> {
-        let Some(kinds) = &self.layer_types else { return Ok(()) };
+    /// Refuses a `layer_types` that does not give each layer one of the `known` kinds.
+    pub(crate) fn check_kinds(&self, kinds: Option<&[String]>, known: &[&str]) -> Result<(), ConfigError> {
+        let Some(kinds) = kinds else { return Ok(()) };
         if kinds.len() != self.num_hidden_layers {
             let expected = format!("one entry for each of {} layers", self.num_hidden_layers);
             return Err(unsupported("layer_types", format!("of length {}", kinds.len()), expected));
         }
-        match kinds.iter().find(|kind| !["full_attention", "sliding_attention"].contains(&kind.as_str())) {
-            Some(kind) => Err(unsupported("layer_types", kind, "full_attention or sliding_attention")),
+        match kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+            Some(kind) => Err(unsupported("layer_types", kind, known.join(" or "))),
             None => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use crate::{Backend, Dims};
 #[allow(missing_docs, reason = "the names are those of config.json")]
 pub struct DecoderConfig {
     pub hidden_size: usize,
+    #[serde(default)]
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     #[serde(default)]

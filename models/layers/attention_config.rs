@@ -42,6 +42,8 @@ pub struct SelfAttentionConfig {
     pub softcap: Option<f64>,
     /// How scores fall with the distance, if they do.
     pub alibi: Option<Alibi>,
+    /// Whether what each query head gives is weighed by a gate, which lies behind its query.
+    pub gated: bool,
     /// Whether each head has a score that counts in the softmax and has no value.
     pub sinks: bool,
 }
@@ -115,6 +117,7 @@ impl SelfAttentionConfig {
             query_growth: None,
             softcap: config.attn_logit_softcapping,
             alibi: config.style.alibi.then(|| Alibi::new(config.num_attention_heads)),
+            gated: false,
             sinks: false,
         }
     }

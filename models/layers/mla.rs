@@ -94,7 +94,7 @@ impl<B: Backend> LatentAttention<B> {
         let q = self.queries(x.clone(), to_keys, step.rope); // [batch, heads, seq, rank + rope]
         let compressed = self.compressed(x, step.rope); // [batch, 1, seq, rank + rope]
 
-        let Alive { q, k, v, columns, dropped } = step.cache.append_shared(q, compressed);
+        let Alive { q, k, v, columns, dropped } = step.cache.columns().append_shared(q, compressed);
         let mask = Mask::new(step.queries, step.keys, dropped, None);
         let out = step.attention.forward(AttentionInput {
             q,

@@ -25,7 +25,8 @@ pub enum Attend<B: Backend> {
 }
 
 impl<B: Backend> Attend<B> {
-    fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
+    /// Hidden states `[batch, seq, hidden_size]` → the same, added to `residual`.
+    pub fn forward(&self, input: Input<'_, B>, residual: Tensor<B, 3>, step: &mut Step<'_, B>) -> Tensor<B, 3> {
         match self {
             Self::Heads(attention) => attention.forward(input, residual, step),
             Self::Latent(attention) => attention.forward(input, residual, step),

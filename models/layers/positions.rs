@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use burn::prelude::{Int, Tensor};
 use burn::tensor::{DType, TensorData};
 
+use super::PAD;
 use crate::Backend;
 
 /// Positions `[batch, columns]` of the tokens of a batch, held on the host.
@@ -58,6 +59,17 @@ impl Positions {
     /// The number of positions that the longest sequence has: its last position plus one.
     pub fn longest(&self) -> usize {
         self.positions.iter().max().map_or(0, |last| (last + 1).max(0) as usize)
+    }
+
+    /// Hidden states `[batch, seq, width]` of tokens at these positions, zero where there is no token.
+    pub fn without_padding<B: Backend>(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        if !self.positions.contains(&PAD) {
+            return x;
+        }
+        let tokens: Vec<f32> = self.positions.iter().map(|position| f32::from(u8::from(*position != PAD))).collect();
+        let tokens = TensorData::new(tokens, [self.batch, self.columns, 1]);
+        let (device, dtype) = (x.device(), x.dtype());
+        x * Tensor::<B, 3>::from_data(tokens, (&device, DType::F32)).cast(dtype)
     }
 
     /// The columns of a range alone.

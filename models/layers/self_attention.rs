@@ -1,5 +1,6 @@
 use burn::module::{Module, Param};
 use burn::prelude::Tensor;
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, TensorData};
 
 use super::cache::Alive;
@@ -22,6 +23,7 @@ pub struct SelfAttention<B: Backend> {
     q_norm: Option<HeadNorm<B>>,
     k_norm: Option<HeadNorm<B>>,
     sinks: Option<Param<Tensor<B, 1>>>,
+    gated: bool,
     norms_rotated: bool,
     shares_keys: bool,
     v_norm_eps: Option<f64>,
@@ -45,13 +47,14 @@ impl<B: Backend> SelfAttention<B> {
         let inputs = config.hidden_size;
         let linear = |rows| Linear::stored(config.transposed, inputs, rows, config.qkv_bias, device);
         let rows = config.rows();
+        let queries = if config.gated { 2 * rows[0] } else { rows[0] };
         let (apart, groups) = match config.qkv {
             Qkv::Apart => (true, 1),
             Qkv::Groups(groups) => (false, groups),
         };
         let qk_norm = config.qk_norm_eps.map(|eps| (QkNorm::Each(NormKind::Rms), eps)).or(config.qk_norm);
         let norm = |heads| qk_norm.map(|(norm, eps)| HeadNorm::new(norm, [heads, config.head_dim], eps, device));
-        let [q_proj, k_proj, v_proj] = rows.map(|rows| apart.then(|| linear(rows)));
+        let [q_proj, k_proj, v_proj] = [queries, rows[1], rows[2]].map(|rows| apart.then(|| linear(rows)));
         let own = !config.shares_keys;
         Self {
             q_proj,
@@ -64,6 +67,7 @@ impl<B: Backend> SelfAttention<B> {
             k_norm: norm(config.num_kv_heads).filter(|_| own),
             sinks: config.sinks.then(|| parameter([config.num_heads], device)),
             shares_keys: config.shares_keys,
+            gated: config.gated,
             norms_rotated: matches!(qk_norm, Some((QkNorm::EachRotated(_), _))),
             groups,
             num_heads: config.num_heads,
@@ -87,8 +91,8 @@ impl<B: Backend> SelfAttention<B> {
         step: &mut Step<'_, B>,
     ) -> Tensor<B, 3> {
         let [batch, seq, _] = input.x.dims();
-        let alive = match self.shares_keys {
-            true => self.read(input, step),
+        let (alive, gate) = match self.shares_keys {
+            true => (self.read(input, step), None),
             false => self.append(input, step),
         };
         let Alive { q, k, v, columns, dropped } = alive;
@@ -96,41 +100,57 @@ impl<B: Backend> SelfAttention<B> {
         let (scale, softcap, alibi) = (self.scale, self.softcap, self.alibi.as_ref());
         let sinks = self.sinks.as_ref().map(Param::val);
         let out = step.attention.forward(AttentionInput { q, k, v, columns, mask, scale, sinks, softcap, alibi });
+        let out = gate.map_or(out.clone(), |gate| out * sigmoid(gate));
 
         let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
         self.o_proj.onto(out, residual.into())
     }
 
-    /// Queries, and what they see once this pass's keys and values are in the KV cache.
-    fn append(&self, input: Input<'_, B>, step: &mut Step<'_, B>) -> Alive<B> {
+    /// Queries, and what they see once this pass's keys and values are in the KV cache; and the queries' gates.
+    fn append(&self, input: Input<'_, B>, step: &mut Step<'_, B>) -> (Alive<B>, Option<Tensor<B, 4>>) {
         let [q, k, v] = self.heads(input);
+        let (q, gate) = self.queries(q);
         let q = self.grown(q, step.queries);
         let v = self.v_norm_eps.map_or(v.clone(), |eps| rms(v, eps));
         let rope = step.rope;
-        match (&self.q_norm, &self.k_norm) {
+        let alive = match (&self.q_norm, &self.k_norm) {
             (Some(q_norm), Some(k_norm)) if self.norms_rotated => {
                 let (q, k) = (q_norm.forward(rope.rotate(q)), k_norm.forward(rope.rotate(k)));
-                step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope.still() })
+                step.cache.columns().append(Heads { q, k, v, q_norm: None, k_norm: None, rope: &rope.still() })
             }
             (Some(q_norm), Some(k_norm)) => match (q_norm.fusible(), k_norm.fusible()) {
-                (q_norm @ Some(_), k_norm @ Some(_)) => step.cache.append(Heads { q, k, v, q_norm, k_norm, rope }),
+                (q_norm @ Some(_), k_norm @ Some(_)) => {
+                    step.cache.columns().append(Heads { q, k, v, q_norm, k_norm, rope })
+                }
                 _ => {
                     let (q, k) = (q_norm.forward(q), k_norm.forward(k));
-                    step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope })
+                    step.cache.columns().append(Heads { q, k, v, q_norm: None, k_norm: None, rope })
                 }
             },
-            _ => step.cache.append(Heads { q, k, v, q_norm: None, k_norm: None, rope }),
-        }
+            _ => step.cache.columns().append(Heads { q, k, v, q_norm: None, k_norm: None, rope }),
+        };
+        (alive, gate)
     }
 
     /// Queries, and what they see of the keys and values of another layer.
-    fn read(&self, input: Input<'_, B>, step: &Step<'_, B>) -> Alive<B> {
+    fn read(&self, input: Input<'_, B>, step: &mut Step<'_, B>) -> Alive<B> {
         let [batch, seq, _] = input.x.dims();
         let q =
             self.q_proj.as_ref().expect("queries are projected apart where keys are another layer's").forward(input);
         let q = q.reshape([batch, seq, self.num_heads, self.head_dim]).swap_dims(1, 2);
         let q = self.q_norm.as_ref().map_or(q.clone(), |norm| norm.forward(q));
-        step.cache.read(step.rope.rotate(q), step.keys.columns())
+        step.cache.columns().read(step.rope.rotate(q), step.keys.columns())
+    }
+
+    /// Queries and their gates, each `[batch, num_heads, seq, head_dim]`.
+    fn queries(&self, both: Tensor<B, 4>) -> (Tensor<B, 4>, Option<Tensor<B, 4>>) {
+        match self.gated {
+            true => {
+                let [q, gate] = [0, self.head_dim].map(|first| both.clone().narrow(3, first, self.head_dim));
+                (q, Some(gate))
+            }
+            false => (both, None),
+        }
     }
 
     /// Queries `[batch, num_heads, seq, head_dim]`, larger the further they stand.
@@ -145,13 +165,16 @@ impl<B: Backend> SelfAttention<B> {
         q.clone() * Tensor::<B, 4>::from_data(growth, (&q.device(), DType::F32)).cast(dtype)
     }
 
-    /// Queries, keys and values `[batch, heads, seq, head_dim]`.
+    /// Queries, keys and values `[batch, heads, seq, head_dim]`; queries twice as wide with gates behind them.
     fn heads(&self, input: Input<'_, B>) -> [Tensor<B, 4>; 3] {
         let [batch, seq, _] = input.x.dims();
         let (num_heads, num_kv_heads, head_dim) = (self.num_heads, self.num_kv_heads, self.head_dim);
         let clip = |x: Tensor<B, 3>| self.clip_qkv.map_or(x.clone(), |most| x.clamp(-most, most));
         // [batch, seq, n · head_dim] → [batch, n, seq, head_dim]
-        let heads = |x: Tensor<B, 3>, n| clip(x).reshape([batch, seq, n, head_dim]).swap_dims(1, 2);
+        let heads = |x: Tensor<B, 3>, n| {
+            let width = x.dims()[2] / n;
+            clip(x).reshape([batch, seq, n, width]).swap_dims(1, 2)
+        };
         match (&self.q_proj, &self.k_proj, &self.v_proj, &self.qkv_proj) {
             (Some(q), Some(k), Some(v), _) => {
                 let [q, k, v] = B::linears(input, [q, k, v]);

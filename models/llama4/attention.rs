@@ -77,7 +77,7 @@ impl<B: Backend> Llama4Attention<B> {
             None => q,
         };
 
-        let Alive { q, k, v, columns, dropped } = step.cache.append_ready(q, k, v);
+        let Alive { q, k, v, columns, dropped } = step.cache.columns().append_ready(q, k, v);
         let mask = Mask::new(step.queries, step.keys, dropped, None).in_chunks(self.chunk);
         let scale = self.scale;
         let out = step.attention.forward(AttentionInput {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use burn::prelude::Tensor;
 use bytes::Bytes;
 use leveret_models::Backend;
-use leveret_models::layers::{KvCache, Positions, Rope, Step};
+use leveret_models::layers::{LayerCache, Positions, Rope, Step};
 
 use super::Engine;
 use super::stage::{Loaded, Model, Stage};
@@ -108,7 +108,7 @@ impl<B: Backend> Engine<B> {
         let device = &stage.device;
         let x = Tensor::<B, 3>::ones([1, 1, dims.embedding_size], (device, dtype));
         let inputs = decoder.layer_embedding().map(|it| Tensor::<B, 3>::ones([1, 1, it.width], (device, dtype)));
-        let mut cache = KvCache::new(decoder.sliding_window(0), RUNS + 1);
+        let mut cache = LayerCache::new(decoder.state(0), decoder.sliding_window(0), RUNS + 1);
         let mut seconds = Vec::new();
         for run in 0..=RUNS {
             let keys = Positions::new(1, (0..=run as i32).collect());

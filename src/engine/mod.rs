@@ -211,6 +211,9 @@ impl<B: Backend> Engine<B> {
         let seq =
             self.parts.decoder.recomputes_beyond().filter(|beyond| columns > *beyond).map_or(seq, longer).max(seq);
         let plan = self.plan_for(Request { seq, ..request })?;
+        let batch = request.batch;
+        let (units, resident, bytes, chunk) = (plan.tiers.len(), plan.resident(), plan.bytes(), plan.chunk);
+        tracing::debug!(batch, seq, columns, units, resident, bytes, chunk, "follows a plan");
         self.batch = request.batch.max(1);
         self.entered(|engine| engine.adopt(plan))
     }

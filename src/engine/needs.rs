@@ -2,7 +2,7 @@
 
 use burn::tensor::DType;
 use leveret_models::Backend;
-use leveret_models::layers::{AttentionShape, KvCache};
+use leveret_models::layers::{AttentionShape, KvCache, StateShape};
 
 use super::embedding::Embedding;
 use super::marks::FEW;
@@ -48,10 +48,13 @@ impl<B: Backend> Engine<B> {
         self.units().iter().map(|unit| UnitSize { experts: experts(unit), ..size(unit) }).collect()
     }
 
-    /// Keys and values of one layer.
+    /// Keys and values of one layer, or its state.
     fn kv_cache(&self, layer: usize, Request { batch, columns, .. }: Request) -> u64 {
         if self.decoder().kv_layer(layer) != layer {
             return 0;
+        }
+        if let Some(state) = self.decoder().state(layer) {
+            return cut(self.state(&state, batch));
         }
         let capacity = KvCache::<B>::capacity_for(columns, columns, kept_window(self.decoder(), layer));
         cut(self.kv_column(batch).saturating_mul(wide(capacity)))
@@ -61,6 +64,23 @@ impl<B: Backend> Engine<B> {
     fn kv_column(&self, batch: usize) -> u128 {
         let dims = self.dims();
         (wide(dims.kv_len) * wide(self.dtype().size())).saturating_mul(wide(batch))
+    }
+
+    /// What a layer of this state keeps.
+    fn state(&self, state: &StateShape, batch: usize) -> u128 {
+        let product = |sizes: &[usize]| sizes.iter().map(|size| wide(*size)).fold(1, u128::saturating_mul);
+        let conv = product(&state.conv).saturating_mul(wide(self.dtype().size()));
+        let recurrent = product(&state.recurrent).saturating_mul(wide(size_of::<f32>()));
+        conv.saturating_add(recurrent).saturating_mul(wide(batch))
+    }
+
+    /// The largest state of a layer with what it is made in, and the numbers of each column that it is computed with.
+    fn largest_state(&self, batch: usize) -> (u128, u128) {
+        let states: Vec<_> = (0..self.dims().num_layers).filter_map(|layer| self.decoder().state(layer)).collect();
+        let largest = states.iter().map(|state| self.state(state, batch)).max().unwrap_or(0);
+        let once = states.iter().map(|state| wide(state.once)).max().unwrap_or(0);
+        let once = once.saturating_mul(4 * wide(batch));
+        (largest.saturating_add(once), states.iter().map(|state| wide(state.scratch)).max().unwrap_or(0))
     }
 
     /// The buffers of a layer with a window while it appends `chunk` columns beside those that it has.
@@ -99,7 +119,8 @@ impl<B: Backend> Engine<B> {
         let of_experts = (0..dims.num_layers).filter_map(|layer| self.decoder().experts(layer));
         let inner = of_experts.map(|experts| experts.intermediate_size).max().unwrap_or(0).max(dims.intermediate_size);
         let inputs = wide(self.decoder().layer_embedding().map_or(0, |it| it.width));
-        let widest = (5 * wide(inner)).max(4 * heads).max(4 * inputs) + 6 * wide(dims.hidden_size);
+        let (state, of_state) = self.largest_state(batch);
+        let widest = (5 * wide(inner)).max(4 * heads).max(4 * inputs).max(of_state) + 6 * wide(dims.hidden_size);
         let scratch = wide(self.attention().scratch_len(&AttentionShape::new(&dims, batch, chunk, columns)));
         let logits = wide(dims.vocab_size).saturating_mul(match rows {
             Rows::Last => 2 * wide(batch),
@@ -119,12 +140,14 @@ impl<B: Backend> Engine<B> {
         let (appending, embedding) =
             (self.appending(request, chunk), wide(self.embeddings().map(Embedding::kept_len).sum()));
         let (routed, unpacking) = (self.routed(positions), self.unpacking());
+        // The state that a layer makes stands beside the one that it had.
+        let states = state.saturating_mul(2);
         // A layer's columns, padded and put together, and the buffers that they go to.
         let joining = match request.joins {
             true => self.kv_column(batch).saturating_mul(3 * wide(columns)),
             false => 0,
         };
-        let beside = [hidden, inputs, rotations, places, appending, embedding, routed, unpacking, joining];
+        let beside = [hidden, inputs, rotations, places, appending, embedding, routed, unpacking, states, joining];
         cut(beside
             .into_iter()
             .fold(numbers.saturating_mul(4), u128::saturating_add)

@@ -12,9 +12,9 @@ use super::report::{PackProgress, PackReport};
 use super::shard::Shard;
 use super::target::{SmallFile, Target};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{AtPath, Error, Result};
-use crate::io::{read_small, read_text};
+use crate::io::read_small;
 use crate::unit::Units;
 use crate::{decoder, quantization_config};
 
@@ -54,7 +54,7 @@ impl Pack {
     ) -> Result<PackReport> {
         let target = Target::new(out, model)?;
         let config_path = model.join(CONFIG);
-        let text = read_text(&config_path).at(&config_path)?;
+        let text = config::read(&config_path)?;
         let config = Config::parse(&config_path, &text)?;
         let unusable = |path: &Path, reason: String| Error::Unsupported { path: path.to_owned(), reason };
         if let Some(format) = config.format() {

@@ -101,8 +101,8 @@ fn refuse_extra_tensors(
     // Tables that old checkpoints saved though they follow from the config.
     let ignored = |name: &str| outline.names.ignored.iter().any(|end| name.ends_with(end));
     let unused = |name: &str| places.layer_of(outline, name).is_some_and(|layer| outline.is_unused(layer));
-    let named =
-        |name: &str| places.rest(name).is_some_and(|rest| outline.names.unused.iter().any(|it| rest.starts_with(it)));
+    let begins = |name: &str| outline.names.unused.iter().any(|it| name.starts_with(it));
+    let named = |name: &str| begins(name) || places.rest(name).is_some_and(begins);
     let ignored = |name: &str| ignored(name) || unused(name) || named(name);
     let extra = |name: &&str| places.owns(name, outline) && !ignored(name) && !finder.has_used(name);
     match checkpoint.names().filter(extra).min().and_then(|name| Some((name, checkpoint.get(name)?))) {

@@ -1,15 +1,18 @@
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use leveret::{Backend, Bench as Measured, BenchOptions, Pace};
+use leveret::{Backend, Bench as Measured, BenchOptions, Budget, Model, Pace};
 use serde_json::{Value, json};
 
 use crate::device::{Devices, Task};
 use crate::load::How;
+use crate::plot::{self, Point};
+use crate::sweep;
 use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 
 /// Measures how fast a model runs, and what the machine could do at most.
@@ -35,7 +38,15 @@ pub struct Bench {
     /// devices: cuda:0;cuda:0,cuda:1.
     #[arg(long, value_name = "DEVICES")]
     compare: Option<String>,
-    /// Prints one JSON object, or a list of them with --compare.
+    /// Draws seconds a token by memory, and what they go to, as an SVG file: runs with several budgets, and waits as
+    /// --profile does.
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    plot: Option<PathBuf>,
+    /// Budgets to run with, instead of --vram on a GPU and of --ram elsewhere, such as min,2GiB,free [default: some from
+    /// the least that runs to what that flag allows].
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', requires = "plot")]
+    budgets: Vec<Budget>,
+    /// Prints one JSON object, or a list of them with --compare or --plot.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -58,14 +69,20 @@ impl Bench {
         // Before minutes go into the first, see that the last can be had.
         devices.iter().try_for_each(|(_, devices): &(_, Devices)| devices.check())?;
         self.model = self.how.hub.dir(&self.model)?;
+        self.how.profile = self.plot.is_some();
+        // Before minutes go into it, see that the picture can be written.
+        let plot = self.plot.as_ref().map(|path| File::create(path).with_context(|| path.display().to_string()));
+        let plot = plot.transpose()?;
         let mut measured = Vec::new();
         for (name, devices) in devices {
-            let mut result = None;
-            devices.run(OnDevices { bench: &self, result: &mut result })?;
-            measured.extend(result.map(|result| (name, result)));
+            devices.run(OnDevices { bench: &self, name, measured: &mut measured })?;
+        }
+        if let (Some(mut file), Some(path)) = (plot, &self.plot) {
+            let svg = plot::svg(&self.title(&measured), &points(&measured))?;
+            file.write_all(svg.as_bytes()).with_context(|| path.display().to_string())?;
         }
         let mut out = std::io::stdout();
-        match (self.json, self.compare.is_none()) {
+        match (self.json, self.compare.is_none() && self.plot.is_none()) {
             (true, true) => writeln!(out, "{:#}", object(&measured[0])?)?,
             (true, false) => {
                 let all = measured.iter().map(object).collect::<Result<Vec<_>>>()?;
@@ -75,37 +92,76 @@ impl Bench {
         }
         Ok(())
     }
+
+    /// Which model runs where.
+    fn title(&self, runs: &[Run]) -> String {
+        let name = self.model.file_name().unwrap_or(self.model.as_os_str()).to_string_lossy();
+        let device = runs.first().map_or("", |run| &run.device);
+        format!("{name} on {device}")
+    }
 }
 
-/// The measurement of one backend.
+/// The measurements of one backend.
 struct OnDevices<'a> {
     bench: &'a Bench,
-    result: &'a mut Option<Measured>,
+    name: String,
+    measured: &'a mut Vec<Run>,
+}
+
+/// One measurement.
+struct Run {
+    device: String,
+    measured: Measured,
 }
 
 impl Task for OnDevices<'_> {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
-        let Bench { model, prompt_tokens, max_tokens, runs, batch, how, .. } = self.bench;
-        let mut model = how.load::<B>(model, devices)?;
-        let mut options = BenchOptions::default();
-        (options.prompt_tokens, options.max_tokens, options.runs) = (*prompt_tokens, *max_tokens, *runs);
-        options.batch = *batch;
-        *self.result = Some(model.bench(&options)?);
+        let Bench { model: path, prompt_tokens, max_tokens, runs, batch, how, .. } = self.bench;
+        let load = |how: &How| how.load::<B>(path, devices.clone());
+        let plan = |model: &Model<B>| {
+            let prompt = sweep::prompt_tokens(*prompt_tokens, *max_tokens, &model.dims());
+            model.plan(*batch, prompt, *max_tokens)
+        };
+        let hows = match self.bench.plot {
+            Some(_) => sweep::budgets(how, &self.bench.budgets, load, plan)?,
+            None => vec![how.clone()],
+        };
+        for how in hows {
+            let mut options = BenchOptions::default();
+            (options.prompt_tokens, options.max_tokens, options.runs) = (*prompt_tokens, *max_tokens, *runs);
+            options.batch = *batch;
+            let measured = load(&how)?.bench(&options)?;
+            self.measured.push(Run { device: self.name.clone(), measured });
+        }
         Ok(())
     }
 }
 
-fn object((name, measured): &(String, Measured)) -> Result<Value> {
-    let mut object = serde_json::to_value(measured)?;
-    object["device"] = json!(name);
+fn object(run: &Run) -> Result<Value> {
+    let mut object = serde_json::to_value(&run.measured)?;
+    object["device"] = json!(run.device);
     Ok(object)
 }
 
-/// One column a device.
-fn table(measured: &[(String, Measured)]) -> Table {
+/// What the picture shows of each run.
+fn points(runs: &[Run]) -> Vec<Point> {
+    let point = |Run { measured, .. }: &Run| {
+        let (decode, batch) = (&measured.decode, measured.batch as f64);
+        let compute = decode.convert_seconds + decode.compute_seconds;
+        let parts = [decode.wait_read_seconds, decode.wait_upload_seconds, compute, decode.sample_seconds];
+        let (memory, seconds) = (measured.plan.bytes(), decode.seconds / batch);
+        Point { memory, seconds, parts: parts.map(|time| time / batch) }
+    };
+    let mut points: Vec<_> = runs.iter().map(point).collect();
+    points.sort_by_key(|point| point.memory);
+    points
+}
+
+/// One column a run.
+fn table(runs: &[Run]) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header([""].into_iter().chain(measured.iter().map(|(name, _)| name.as_str())));
-    let columns: Vec<_> = measured.iter().map(|(_, measured)| rows(measured)).collect();
+    table.load_style(NOTHING).set_header([""].into_iter().chain(runs.iter().map(|run| run.device.as_str())));
+    let columns: Vec<_> = runs.iter().map(|run| rows(&run.measured)).collect();
     for (i, (name, _)) in columns[0].iter().enumerate() {
         table.add_row([name].into_iter().chain(columns.iter().map(|rows| &rows[i].1)));
     }
@@ -117,6 +173,7 @@ fn rows(m: &Measured) -> Vec<(String, String)> {
     let links: Vec<_> = m.limits.devices.iter().filter_map(|device| device.upload).map(gb_per_second).collect();
     let links = if links.is_empty() { "-".to_owned() } else { links.join(" + ") };
     let mut rows = vec![
+        ("memory planned".to_owned(), mib(m.plan.bytes())),
         ("units resident".to_owned(), format!("{} of {}", m.plan.resident(), m.plan.tiers.len())),
         ("limit: reading".to_owned(), gb_per_second(m.limits.read)),
         ("limit: uploading".to_owned(), links),

@@ -1,5 +1,5 @@
 use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -7,9 +7,9 @@ use leveret::{Backend, Completion, Conversation, GenerateOptions, Message, Promp
 use serde_json::json;
 
 use crate::device::Task;
+use crate::live_line::LiveLine;
 use crate::load::Load;
 use crate::profile;
-use crate::trace::Trace;
 use crate::units::{mib, pace, whole};
 
 /// Goes on from a prompt, or from several at once.
@@ -117,10 +117,12 @@ impl Generate {
             std::io::stdin().read_to_string(prompt).context("standard input")?;
         }
         self.load.how.profile = self.profile || self.trace.is_some();
-        let trace = self.trace.as_deref().map(Trace::start).transpose()?;
-        let result = self.load.how.device.clone().run(self);
-        trace.map_or(Ok(()), Trace::finish)?;
-        result
+        self.load.how.device.clone().run(self)
+    }
+
+    /// The file that a trace is written to.
+    pub fn trace(&self) -> Option<&Path> {
+        self.trace.as_deref()
     }
 
     fn prompts(&self) -> Vec<Prompt> {
@@ -158,7 +160,7 @@ impl Task for Generate {
         let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
         let (completions, stats) = match self.json || self.prompts.len() > 1 {
             true => generation.finish()?,
-            false => print_as_it_comes(generation, self.echo(0), has_text)?,
+            false => print_as_it_comes(generation, self.echo(0), has_text, LiveLine::new(self.quiet))?,
         };
         if self.json {
             let peak_memory = leveret::peak_memory();
@@ -184,20 +186,25 @@ fn print_as_it_comes<B: Backend>(
     mut generation: leveret::Generation<'_, B>,
     prompt: &str,
     has_text: bool,
+    mut line: LiveLine,
 ) -> Result<(Vec<Completion>, Stats)> {
     let mut out = std::io::stdout();
     // The prompt is echoed once the first token is there, so that an error is not preceded by half an answer.
     let mut before = prompt;
-    for token in &mut generation {
-        let token = token?;
-        match has_text {
-            true => write!(out, "{before}{}", token.text)?,
-            false => write!(out, "{before}{}", token.id)?,
-        }
+    while let Some(token) = generation.next() {
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => {
+                write!(out, "{}", line.end())?;
+                return Err(error.into());
+            }
+        };
+        let text = if has_text { token.text } else { token.id.to_string() };
+        write!(out, "{}", line.with(&format!("{before}{text}"), generation.stats()))?;
         before = if has_text { "" } else { "," };
         out.flush()?;
     }
-    writeln!(out)?;
+    writeln!(out, "{}", line.end())?;
     let stats = generation.stats().clone();
     Ok((generation.finish()?.0, stats))
 }

@@ -8,7 +8,7 @@ use leveret::{Hub, HubToken};
 use crate::bars::Bars;
 
 /// How the hub is spoken to.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct HubFlags {
     /// Token for models that not everybody may have [default: HF_TOKEN, or what `hf auth login` has kept].
     #[arg(long, value_name = "TOKEN", help_heading = "Hugging Face hub")]

@@ -11,6 +11,7 @@ use leveret::models::registry::FAMILIES;
 
 use crate::device::Task;
 use crate::load::How;
+use crate::memory_bar::MemoryBar;
 use crate::units::mib;
 
 /// Shows what a checkpoint holds and how it would run; without one, what can be run.
@@ -66,7 +67,8 @@ impl Task for Info {
         row("chat template", if model.has_chat_template() { "yes" } else { "none" }.to_owned());
         row("plan", format!("{resident} of {} units resident, {} slots", plan.tiers.len(), plan.devices[0].slots));
         row("", format!("{} for {} positions; `leveret plan` says more", mib(plan.bytes()), 2 * prompt));
-        Ok(writeln!(std::io::stdout(), "{}", table.trim_fmt())?)
+        let bar = MemoryBar::new(&plan, &model.unit_bytes());
+        Ok(writeln!(std::io::stdout(), "{}\n\n{}", table.trim_fmt(), bar.show())?)
     }
 }
 

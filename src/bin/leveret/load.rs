@@ -22,7 +22,7 @@ pub struct Load {
 }
 
 /// Where and in which memory a model runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct How {
     /// Where to run: cpu, cuda:0, cuda:0,cuda:1 (each with a part of the layers) or what else this build has; `auto` is
     /// a GPU if one can be used, else the CPU.

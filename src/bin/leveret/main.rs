@@ -4,20 +4,27 @@ mod bars;
 mod bench;
 mod chat;
 mod chat_input;
+mod completions;
 mod device;
 mod doctor;
 mod generate;
 mod hub;
 mod info;
+mod live_line;
 mod load;
+mod log;
 mod ls;
+mod man;
+mod memory_bar;
 mod pack;
 mod plan;
+mod plot;
 mod profile;
 mod pull;
 mod rm;
 #[cfg(feature = "server")]
 mod serve;
+mod sweep;
 mod synth;
 mod trace;
 mod units;
@@ -26,15 +33,28 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use log::Log;
+use trace::Trace;
 
 /// Runs language models that are larger than the device, streaming their weights layer by layer.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    log: Log,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, also where the reader of the output went away
+  1    an error, which standard error tells in one line; of `verify` also answers that differ
+  2    flags that cannot be read
+  130  interrupted (Ctrl-C), as shells count it";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -65,26 +85,14 @@ enum Command {
     Pack(pack::Pack),
     /// Writes a checkpoint of a well-known model's shapes with random weights, to measure with.
     Synth(synth::Synth),
+    /// Prints what a shell needs to complete commands and flags.
+    Completions(completions::Completions),
+    /// Prints the manual page.
+    Man(man::Man),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Generate(command) => command.run(),
-        Command::Chat(command) => command.run(),
-        #[cfg(feature = "server")]
-        Command::Serve(command) => command.run(),
-        Command::Info(command) => command.run(),
-        Command::Doctor(command) => command.run(),
-        Command::Plan(command) => command.run(),
-        Command::Bench(command) => command.run(),
-        Command::Verify(command) => command.run(),
-        Command::Pull(command) => command.run(),
-        Command::Ls(command) => command.run(),
-        Command::Rm(command) => command.run(),
-        Command::Pack(command) => command.run(),
-        Command::Synth(command) => command.run(),
-    };
-    match result {
+    match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone, as `head` does: nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -93,6 +101,40 @@ fn main() -> ExitCode {
             let text = format!("{error:#}").replace(char::is_control, " ");
             let _ = writeln!(std::io::stderr(), "error: {text}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let trace = match &cli.command {
+        Command::Generate(command) => command.trace(),
+        _ => None,
+    };
+    let trace = Trace::start(trace, &cli.log)?;
+    let result = cli.command.run();
+    trace.map_or(Ok(()), Trace::finish)?;
+    result
+}
+
+impl Command {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Generate(command) => command.run(),
+            Self::Chat(command) => command.run(),
+            #[cfg(feature = "server")]
+            Self::Serve(command) => command.run(),
+            Self::Info(command) => command.run(),
+            Self::Doctor(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Bench(command) => command.run(),
+            Self::Verify(command) => command.run(),
+            Self::Pull(command) => command.run(),
+            Self::Ls(command) => command.run(),
+            Self::Rm(command) => command.run(),
+            Self::Pack(command) => command.run(),
+            Self::Synth(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
         }
     }
 }

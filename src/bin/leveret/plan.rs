@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::device::Task;
 use crate::load::How;
+use crate::memory_bar::MemoryBar;
 use crate::units::{at_least_one, gb_per_second, mib, pace, seconds, whole};
 
 /// Measures this machine for a few seconds; says where each part of a model would live, how long a token would take,
@@ -71,7 +72,8 @@ impl Task for Plan {
         table.add_row(["weights".to_owned(), format!("{} in {} units", mib(weights), units.len())]);
         describe_plan(&plan, &units, &mut table);
         describe_rates(&rates, &prediction, &mut table);
-        Ok(writeln!(out, "{}", table.trim_fmt())?)
+        let bar = MemoryBar::new(&plan, &model.unit_bytes());
+        Ok(writeln!(out, "{}\n\n{}", table.trim_fmt(), bar.show())?)
     }
 }
 

@@ -10,6 +10,8 @@ use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
+use crate::log::Log;
+
 /// A trace that is being taken.
 pub struct Trace {
     path: PathBuf,
@@ -33,14 +35,20 @@ impl Write for Events {
 }
 
 impl Trace {
-    /// Takes a trace from now on, for a file that can be written.
-    pub fn start(path: &Path) -> Result<Self> {
+    /// Listens from now on: takes a trace for a file that can be written, and tells what the log is to tell.
+    pub fn start(path: Option<&Path>, log: &Log) -> Result<Option<Self>> {
+        let Some(path) = path else {
+            if let Some(log) = log.layer() {
+                tracing_subscriber::registry().with(log).init();
+            }
+            return Ok(None);
+        };
         let file = File::create(path).with_context(|| path.display().to_string())?;
         let events = Events::default();
         let (layer, guard) = ChromeLayerBuilder::new().writer(events.clone()).include_args(true).build();
         let ours = Targets::new().with_target("leveret", LevelFilter::TRACE);
-        tracing_subscriber::registry().with(layer.with_filter(ours)).init();
-        Ok(Self { path: path.to_owned(), file, events, guard })
+        tracing_subscriber::registry().with(layer.with_filter(ours)).with(log.layer()).init();
+        Ok(Some(Self { path: path.to_owned(), file, events, guard }))
     }
 
     /// Writes the trace; the threads that it is about have ended.

@@ -1,0 +1,104 @@
+//! Tokens for asynchronous programs, on no runtime in particular.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+use leveret_models::Backend;
+
+use crate::error::Result;
+use crate::generate::Token;
+use crate::model::Model;
+use crate::options::GenerateOptions;
+use crate::prompt::Prompt;
+
+/// Tokens of a generation that runs on a thread of its own.
+///
+/// It ends after the pass that goes on when this is dropped.
+#[derive(Debug)]
+#[must_use = "a stream that is dropped ends its generation"]
+pub struct TokenStream(Arc<Mutex<Channel>>);
+
+/// What thread and stream share.
+#[derive(Debug, Default)]
+struct Channel {
+    tokens: VecDeque<Result<Token>>,
+    waker: Option<Waker>,
+    ended: bool,
+    dropped: bool,
+}
+
+/// The thread's end: whatever becomes of the thread, the stream ends with it.
+struct Sender(Arc<Mutex<Channel>>);
+
+impl TokenStream {
+    /// Goes on from `prompt`, once the model is free.
+    pub fn new<B: Backend>(model: &Arc<Mutex<Model<B>>>, prompt: impl Into<Prompt>, options: &GenerateOptions) -> Self
+    where
+        Model<B>: Send,
+    {
+        let channel = Arc::new(Mutex::new(Channel::default()));
+        let sender = Sender(channel.clone());
+        let (model, prompt, options) = (model.clone(), prompt.into(), options.clone());
+        std::thread::spawn(move || {
+            let mut model = lock(&model);
+            match model.stream(prompt, &options) {
+                Ok(mut tokens) => while tokens.next().is_some_and(|token| sender.send(token)) {},
+                Err(error) => {
+                    sender.send(Err(error));
+                }
+            }
+        });
+        Self(channel)
+    }
+}
+
+impl Stream for TokenStream {
+    type Item = Result<Token>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut channel = lock(&self.0);
+        match channel.tokens.pop_front() {
+            None if !channel.ended => {
+                channel.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            token => Poll::Ready(token),
+        }
+    }
+}
+
+impl Drop for TokenStream {
+    fn drop(&mut self) {
+        lock(&self.0).dropped = true;
+    }
+}
+
+impl Sender {
+    /// Whether somebody still waits for tokens.
+    fn send(&self, token: Result<Token>) -> bool {
+        let mut channel = lock(&self.0);
+        channel.tokens.push_back(token);
+        let (waker, dropped) = (channel.waker.take(), channel.dropped);
+        drop(channel);
+        waker.into_iter().for_each(Waker::wake);
+        !dropped
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut channel = lock(&self.0);
+        channel.ended = true;
+        let waker = channel.waker.take();
+        drop(channel);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What is locked is whole even where a thread has panicked with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
