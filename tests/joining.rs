@@ -26,7 +26,10 @@ fn joined_equals_alone(
         "lfm2",
         "jamba",
         "minimax",
-        "gemma3n"
+        "gemma3n",
+        "gemma4_shared",
+        "llama4_chunked",
+        "qwen_long"
     )]
     name: &str,
     #[values(Budget::Free, Budget::Min)] ram: Budget,

@@ -57,7 +57,7 @@ def main(binary):
         try:
             check(Page(browser, url))
         finally:
-            browser.terminate()
+            browser.kill()
             browser.wait()
             server.terminate()
             server.wait()

@@ -8,7 +8,8 @@ use crate::support::{demo, fixture, greedy, load};
 
 #[rstest]
 fn a_turn_computes_what_is_new(
-    #[values("llama", "mistral", "qwen3_sliding", "phi3_crossing", "qwen3_5", "lfm2")] name: &str,
+    #[values("llama", "mistral", "qwen3_sliding", "phi3_crossing", "gemma3n", "llama4_chunked", "qwen3_5", "lfm2")]
+    name: &str,
 ) {
     let mut model = load(&fixture(name));
     let first: Vec<u32> = (1..20).collect();

@@ -17,7 +17,7 @@ fn links_are_as_python_makes_them() {
     let target = std::fs::read_link(dir.join("additional_chat_templates/tool.jinja")).unwrap();
     assert!(target.starts_with("../../../blobs"), "{target:?}");
     let blobs: Vec<_> = std::fs::read_dir(server.root().join("blobs")).unwrap().collect();
-    assert_eq!(blobs.len(), 6, "{blobs:?}");
+    assert_eq!(blobs.len(), 7, "{blobs:?}");
 }
 
 #[test]
