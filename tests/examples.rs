@@ -11,6 +11,8 @@ use rstest::rstest;
 #[case("stream", "first token after")]
 #[case("budget", "0 of 5 units resident")]
 #[case("batch", "3 prompts, 20 passes")]
+#[case("chat", "new tokens read")]
+#[case("json_schema", "town \"")]
 #[case("custom_architecture", "largest difference from the built-in Llama")]
 #[case("custom_attention", "largest difference from eager")]
 #[cfg_attr(feature = "ndarray", case("compare_backends", "largest difference of two logits"))]

@@ -35,7 +35,12 @@ impl DecoderConfig {
             return Err(unsupported("head_dim", self.head_dim(), "an even number"));
         }
         self.check_kinds(self.layer_types.as_deref(), &["full_attention", "sliding_attention"])?;
-        self.rope().check()
+        let rope = self.rope();
+        if let Some(dim) = rope.rotary_dim.filter(|dim| *dim > self.head_dim()) {
+            let expected = format!("up to head_dim = {}", self.head_dim());
+            return Err(unsupported("partial_rotary_factor", format!("for {dim} numbers of a head"), expected));
+        }
+        rope.check()
     }
 
     /// Refuses a model whose tokens see those behind them.

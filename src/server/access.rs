@@ -18,7 +18,10 @@ pub(super) async fn check_key(Shared(state): Shared<Arc<State>>, request: Reques
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     match &state.options.api_key {
-        Some(key) if !same(key.as_bytes(), given.trim().as_bytes()) => Failure::wrong_key().into_response(),
+        // An empty key is nobody's.
+        Some(key) if key.is_empty() || !same(key.as_bytes(), given.trim().as_bytes()) => {
+            Failure::wrong_key().into_response()
+        }
         _ => next.run(request).await,
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{AtPath, Error, Result};
 use crate::model::Model;
 
 /// How a server works.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// The name that the model is served under.
     pub name: String,
@@ -37,6 +37,13 @@ pub struct ServerOptions {
     pub body_limit: usize,
     /// What requests have to name, if anything.
     pub api_key: Option<String>,
+}
+
+impl std::fmt::Debug for ServerOptions {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerOptions").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Default for ServerOptions {

@@ -14,6 +14,9 @@ use crate::constraint::Constraint;
 use crate::encoder::Encoder;
 use crate::json_schema::{Grammars, JsonSchema};
 
+/// The most seconds that a request may take: a year, which clocks can add.
+const LONGEST: u64 = 365 * 86_400;
+
 /// What all requests share.
 pub(super) struct State {
     pub(super) options: ServerOptions,
@@ -63,7 +66,7 @@ impl State {
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.options.timeout)
+        Duration::from_secs(self.options.timeout.min(LONGEST))
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use leveret::{Backend, ServerOptions};
 
 use crate::device::Task;
@@ -24,7 +25,7 @@ pub struct Serve {
     #[arg(long, env = "LEVERET_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: String,
     /// Key that requests have to name, as `Authorization: Bearer KEY`.
-    #[arg(long, env = "LEVERET_API_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(long, env = "LEVERET_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
     api_key: Option<String>,
     /// Name that the model is served under [default: that of its directory, or its own on the hub].
     #[arg(long, value_name = "NAME")]
