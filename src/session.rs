@@ -1,8 +1,9 @@
 //! What is kept of a conversation between its turns, in memory and on disk.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
@@ -123,7 +124,10 @@ impl<B: Backend> Session<B> {
             Ok((name.as_str(), view.map_err(|error| broken(path, &error))?))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        let temporary = path.with_extension("partial");
+        // Beside the file and named after all of it, so that no other file is met.
+        let mut temporary = OsString::from(path);
+        temporary.push(".partial");
+        let temporary = PathBuf::from(temporary);
         let metadata = Some(HashMap::from([(HEADER.to_owned(), header)]));
         serialize_to_file(views, metadata, &temporary).map_err(|error| broken(&temporary, &error))?;
         File::open(&temporary).and_then(|file| file.sync_all()).at(&temporary)?;
