@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Ends the passes of a model from another thread or a signal handler: within the time of one layer.
+/// Ends the passes of a model from another thread or a signal handler: within the time of one layer,
+/// also while that layer's bytes are still on their way.
 #[derive(Debug, Clone, Default)]
 pub struct Cancellation(Arc<AtomicBool>);
 
@@ -16,6 +17,11 @@ impl Cancellation {
     /// Takes back what no pass has ended by yet.
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a pass is to end.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Ends what asks, once.

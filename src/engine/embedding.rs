@@ -6,6 +6,7 @@ use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 use leveret_models::Backend;
 
+use super::Cancellation;
 use crate::checkpoint::{Checkpoint, TensorEntry};
 use crate::error::Result;
 use crate::record::stored_dtype;
@@ -19,14 +20,20 @@ pub(crate) struct Embedding {
     entry: TensorEntry,
     dtype: DType,
     rows: HashMap<u32, Vec<u8>>,
+    /// What ends waiting for a row.
+    cancellation: Cancellation,
 }
 
 /// Bytes of rows that are kept at most.
 const KEPT: usize = 8 << 20;
 
 impl Embedding {
-    pub(super) fn new(checkpoint: Arc<Checkpoint>, entry: TensorEntry, dtype: DType) -> Self {
-        Self { checkpoint, entry, dtype, rows: HashMap::new() }
+    pub(super) fn new(
+        checkpoint: Arc<Checkpoint>,
+        (entry, dtype): (TensorEntry, DType),
+        cancellation: &Cancellation,
+    ) -> Self {
+        Self { checkpoint, entry, dtype, rows: HashMap::new(), cancellation: cancellation.clone() }
     }
 
     /// Bytes that kept rows may take.
@@ -62,7 +69,8 @@ impl Embedding {
             }
             let mut bytes = vec![0; len];
             let file = &self.checkpoint.shards()[self.entry.shard];
-            file.read(self.entry.offset + u64::from(id) * len as u64, &mut bytes)?;
+            let offset = self.entry.offset + u64::from(id) * len as u64;
+            file.read_unless(&|| self.cancellation.is_asked_for(), offset, &mut bytes)?;
             self.rows.insert(id, bytes);
         }
         Ok(&self.rows[&id])

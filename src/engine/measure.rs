@@ -95,7 +95,8 @@ impl<B: Backend> Engine<B> {
         let (dims, decoder, dtype) = (self.dims(), self.parts.decoder.as_ref(), self.parts.dtype);
         let units = self.units.clone();
         let (readers, transfer) = (&self.readers, self.parts.transfer);
-        let model = Model { units: &units, experts: &self.experts, decoder, readers, transfer };
+        let cancellation = &self.cancellation;
+        let model = Model { units: &units, experts: &self.experts, decoder, readers, transfer, cancellation };
         let stage = &mut self.stages[index];
         let ring = 2 * CHUNK as u64;
         let slots = usize::from(!stage.upload.has_own_memory());

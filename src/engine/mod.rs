@@ -93,11 +93,11 @@ impl Request {
 impl<B: Backend> Engine<B> {
     pub(crate) fn new(parts: Parts<B>, units: Units, stages: Vec<Stage<B>>) -> Result<Self> {
         let readers = Readers::start(parts.checkpoint.clone(), Readers::number())?;
-        let embedding = Embedding::new(parts.checkpoint.clone(), units.embedding, units.embedding_dtype);
-        let layer_embedding =
-            units.layer_embedding.map(|(entry, dtype)| Embedding::new(parts.checkpoint.clone(), entry, dtype));
-        let (units, experts) = (Arc::new(units.units), units.experts);
         let cancellation = Cancellation::default();
+        let embedding = |of| Embedding::new(parts.checkpoint.clone(), of, &cancellation);
+        let layer_embedding = units.layer_embedding.map(embedding);
+        let embedding = embedding((units.embedding, units.embedding_dtype));
+        let (units, experts) = (Arc::new(units.units), units.experts);
         Ok(Self {
             parts,
             units,
@@ -292,6 +292,10 @@ impl<B: Backend> Engine<B> {
         let mut stats = PassStats { tokens: groups.iter().map(Group::count).sum(), ..PassStats::default() };
         let result = self.entered(|engine| {
             let result = engine.pass(groups, &mut stats);
+            if let Err(Error::Cancelled) = &result {
+                // Who waited has only looked.
+                engine.cancellation.reset();
+            }
             match result.is_err() {
                 true => engine.stages.iter_mut().for_each(Stage::stop),
                 // A prompt takes more memory than the tokens after it.

@@ -60,7 +60,8 @@ impl<B: Backend> Engine<B> {
         let plan = self.plan.clone().expect("a pass follows `begin`");
         let units = self.units.clone();
         let (decoder, transfer, readers) = (self.parts.decoder.as_ref(), self.parts.transfer, &self.readers);
-        let model = Model { units: &units, experts: &self.experts, decoder, readers, transfer };
+        let cancellation = &self.cancellation;
+        let model = Model { units: &units, experts: &self.experts, decoder, readers, transfer, cancellation };
         let begun = Instant::now();
         for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
             stage.start(&model, &plan.tiers, device)?;

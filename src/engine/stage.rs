@@ -5,6 +5,7 @@ use std::time::Instant;
 use leveret_models::layers::{Expert, Head};
 use leveret_models::{Backend, DecoderLayer};
 
+use super::Cancellation;
 use crate::decoder::Decoder;
 use crate::error::{AtPath, Error, Result};
 use crate::experts::{Call, Pool, Shape};
@@ -52,6 +53,8 @@ pub(super) struct Model<'a, B: Backend> {
     pub(super) decoder: &'a dyn Decoder<B>,
     pub(super) readers: &'a Readers,
     pub(super) transfer: Transfer,
+    /// What ends waiting for any of it.
+    pub(super) cancellation: &'a Cancellation,
 }
 
 impl<B: Backend> Stage<B> {
@@ -176,6 +179,7 @@ impl<B: Backend> Stage<B> {
             units: &model.experts[layer],
             number: model.units.len() + before,
             wanted,
+            is_over: &|| model.cancellation.is_asked_for(),
         };
         self.experts.call(&call, stats, each)
     }
@@ -183,7 +187,8 @@ impl<B: Backend> Stage<B> {
     /// The next unit of the stream, made into a module.
     pub(super) fn take(&mut self, model: &Model<'_, B>, index: usize, stats: &mut PassStats) -> Result<Running<B>> {
         let started = Instant::now();
-        let arrived = self.stream.as_mut().ok_or(Error::ReaderStopped)?.next()?;
+        let stream = self.stream.as_mut().ok_or(Error::ReaderStopped)?;
+        let arrived = stream.next(&|| model.cancellation.is_asked_for())?;
         if arrived.order.unit != index {
             // A pass that ended in a panic has left the stream in the middle of its order; it ends once its memory is
             // free.

@@ -76,6 +76,8 @@ pub(crate) struct Call<'a, B: Backend> {
     pub(crate) number: usize,
     /// Which are wanted, in ascending order.
     pub(crate) wanted: &'a [usize],
+    /// Whether nobody waits for them any more.
+    pub(crate) is_over: &'a dyn Fn() -> bool,
 }
 
 impl<B: Backend> Pool<B> {
@@ -244,7 +246,7 @@ impl<B: Backend> Pool<B> {
             Coming::Uploading(..) => return Ok(coming),
             Coming::There(bytes, read) => (bytes, read),
             Coming::Reading(fetch) => {
-                let (memory, read) = fetch.wait()?;
+                let (memory, read) = fetch.wait(call.is_over)?;
                 let bytes = memory.freeze();
                 self.host.insert(key, bytes.clone());
                 (bytes, read)
@@ -274,7 +276,7 @@ impl<B: Backend> Pool<B> {
             }
             false => {
                 let Coming::Reading(fetch) = coming else { return Err(Error::ReaderStopped) };
-                let (memory, read) = fetch.wait()?;
+                let (memory, read) = fetch.wait(call.is_over)?;
                 Arrived { order, host: memory.freeze(), device: None, read, upload: Work::default() }
             }
         };

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::blob::{Blob, Watch};
 use super::cache::{RepoCache, missing};
@@ -44,6 +45,9 @@ struct State {
     stages: Vec<Stage>,
     error: Option<Arc<Error>>,
 }
+
+/// How often it is asked whether somebody still waits.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How far a file has come.
 #[derive(Debug, Clone)]
@@ -115,7 +119,8 @@ impl Arrival {
     }
 
     /// Waits until the first `end` bytes of a file are there, which comes next if it has not begun; a file that has them.
-    pub(super) fn wait_for(&self, index: usize, end: u64) -> Result<Arc<File>> {
+    /// Ends early when `is_over`.
+    pub(super) fn wait_for(&self, index: usize, end: u64, is_over: &dyn Fn() -> bool) -> Result<Arc<File>> {
         let blob = &self.shared.blobs[index];
         let mut state = self.start(self.shared.lock())?;
         loop {
@@ -127,8 +132,11 @@ impl Arrival {
             if let Some(error) = &state.error {
                 return Err(Error::Coming { path: blob.pointer.clone(), error: error.clone() });
             }
+            if is_over() {
+                return Err(Error::Cancelled);
+            }
             state.want(index);
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self.shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -23,13 +23,13 @@ impl Coming for ComingFile {
         self.arrival.is_whole(self.index)
     }
 
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    fn read(&self, offset: u64, buffer: &mut [u8], is_over: &dyn Fn() -> bool) -> Result<()> {
         let end = offset + buffer.len() as u64;
         if let Some(bytes) = self.head.get(offset as usize..end as usize) {
             buffer.copy_from_slice(bytes);
             return Ok(());
         }
-        let file = self.arrival.wait_for(self.index, end)?;
+        let file = self.arrival.wait_for(self.index, end, is_over)?;
         let path = self.arrival.path(self.index);
         match read_at(&file, offset, buffer).at(path)? == buffer.len() {
             true => Ok(()),

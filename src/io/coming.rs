@@ -14,8 +14,9 @@ pub(crate) trait Coming: Debug + Send + Sync {
     /// Whether all of them are there, under the file's own name.
     fn is_whole(&self) -> bool;
 
-    /// Fills `buffer` from `offset` on; waits until the bytes are there, or will not come.
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+    /// Fills `buffer` from `offset` on; waits until the bytes are there, or will not come, or `is_over` says that nobody
+    /// waits any more.
+    fn read(&self, offset: u64, buffer: &mut [u8], is_over: &dyn Fn() -> bool) -> Result<()>;
 }
 
 /// Files on their way, by name.

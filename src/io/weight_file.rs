@@ -63,9 +63,14 @@ impl WeightFile {
 
     /// Fills `buffer` from `offset` on, by way of the page cache.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.read_unless(&|| false, offset, buffer)
+    }
+
+    /// The same, without waiting for bytes that are still coming once `is_over` says that nobody wants them.
+    pub(crate) fn read_unless(&self, is_over: &dyn Fn() -> bool, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let opened = match self.source()? {
             Source::Opened(opened) => opened,
-            Source::Coming(coming) => return coming.read(offset, buffer),
+            Source::Coming(coming) => return coming.read(offset, buffer, is_over),
         };
         match read_at(&opened.file, offset, buffer) {
             Ok(read) if read == buffer.len() => Ok(()),
@@ -74,14 +79,15 @@ impl WeightFile {
         }
     }
 
-    /// Fills `buffer` from `offset` on, up to the file's end, past the page cache unless the bytes are there.
+    /// Fills `buffer` from `offset` on, up to the file's end, past the page cache unless the bytes are there; waits for
+    /// none once `is_over`.
     ///
     /// The offset, the length and the address of the buffer are multiples of [`BLOCK`].
-    pub(crate) fn read_blocks(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_blocks(&self, is_over: &dyn Fn() -> bool, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let wanted = self.len_from(offset, buffer.len());
         let opened = match self.source()? {
             Source::Opened(opened) => opened,
-            Source::Coming(coming) => return coming.read(offset, &mut buffer[..wanted]),
+            Source::Coming(coming) => return coming.read(offset, &mut buffer[..wanted], is_over),
         };
         let cached = self.is_cached(offset, buffer.len());
         let direct = opened.direct.as_ref().filter(|_| !cached);
@@ -190,7 +196,7 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let file = WeightFile::open(&path).unwrap();
         let mut buffer = memmap2::MmapMut::map_anon(4 * BLOCK).unwrap();
-        file.read_blocks(0, &mut buffer).unwrap();
+        file.read_blocks(&|| false, 0, &mut buffer).unwrap();
         assert_eq!(&buffer[..bytes.len()], &bytes);
         file.check_unchanged().unwrap();
     }
@@ -203,7 +209,7 @@ mod tests {
         let file = WeightFile::open(&path).unwrap();
         std::fs::write(&path, vec![7; BLOCK / 2]).unwrap();
         let mut buffer = memmap2::MmapMut::map_anon(2 * BLOCK).unwrap();
-        assert!(matches!(file.read_blocks(0, &mut buffer), Err(Error::Changed { .. })));
+        assert!(matches!(file.read_blocks(&|| false, 0, &mut buffer), Err(Error::Changed { .. })));
         assert!(matches!(file.check_unchanged(), Err(Error::Changed { .. })));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use super::order::Clock;
-use super::readers::{Filled, Job};
+use super::readers::{Filled, Job, receive};
 use super::{HostSlot, Readers, Work};
 use crate::error::{Error, Result};
 use crate::io::Piece;
@@ -54,10 +54,10 @@ impl Fetch {
         Ok(true)
     }
 
-    /// Waits until all of it is there; gives its memory and what reading took.
-    pub(crate) fn wait(mut self) -> Result<(HostSlot, Work)> {
+    /// Waits until all of it is there, or `is_over`; gives its memory and what reading took.
+    pub(crate) fn wait(mut self, is_over: &dyn Fn() -> bool) -> Result<(HostSlot, Work)> {
         while self.missing > 0 {
-            let filled = self.filled.recv().map_err(|_| Error::ReaderStopped)??;
+            let filled = receive(&self.filled, is_over)?;
             self.put(filled);
         }
         let memory = Piece::join(std::mem::take(&mut self.pieces)).ok_or(Error::ReaderStopped)?;

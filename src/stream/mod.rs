@@ -129,13 +129,12 @@ impl Stream {
         Ok(())
     }
 
-    /// The next unit in the order; waits until it is there. After an error the stream is over.
-    pub(crate) fn next(&mut self) -> Result<Arrived> {
+    /// The next unit in the order; waits until it is there, or `is_over`. After an error the stream is over.
+    pub(crate) fn next(&mut self, is_over: &dyn Fn() -> bool) -> Result<Arrived> {
         if let Some(requests) = &self.requests {
             requests.send(()).map_err(|_| Error::ReaderStopped)?;
         }
-        let arrivals = self.arrivals.as_ref().ok_or(Error::ReaderStopped)?;
-        arrivals.recv().map_err(|_| Error::ReaderStopped)?
+        readers::receive(self.arrivals.as_ref().ok_or(Error::ReaderStopped)?, is_over)
     }
 }
 

@@ -1,9 +1,9 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::HostSlot;
 use super::order::Clock;
@@ -14,15 +14,15 @@ use crate::unit::Read;
 
 /// Where the bytes of units come from.
 pub(crate) trait Shards: Send + Sync {
-    /// Fills `buffer` with whole blocks of a shard, up to its end.
-    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8]) -> Result<()>;
+    /// Fills `buffer` with whole blocks of a shard, up to its end; waits for none that are still coming once `stop` is set.
+    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8], stop: &AtomicBool) -> Result<()>;
 }
 
 impl Shards for Checkpoint {
     /// Also makes sure that the file has not changed.
-    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8], stop: &AtomicBool) -> Result<()> {
         let file = &self.shards()[shard];
-        file.read_blocks(offset, buffer)?;
+        file.read_blocks(&|| stop.load(Ordering::SeqCst), offset, buffer)?;
         file.check_unchanged()
     }
 }
@@ -97,7 +97,7 @@ fn work(shards: &dyn Shards, queue: &Mutex<Receiver<Job>>) {
         }
         let _span = tracing::trace_span!("read", unit, bytes = piece.len()).entered();
         let started = Instant::now();
-        let result = shards.read(read.shard, read.offset, &mut piece);
+        let result = shards.read(read.shard, read.offset, &mut piece, &stop);
         // Who no longer waits needs no answer.
         let _ = done.send(result.map(|()| Filled { read, piece, time: (started, Instant::now()) }));
     }
@@ -116,4 +116,19 @@ impl Drop for Readers {
 /// The next chunk of those that were asked for; an error if its reader has died.
 pub(crate) fn read_chunk(filled: &Receiver<Result<Filled>>) -> Result<Filled> {
     filled.recv().map_err(|_| Error::ReaderStopped)?
+}
+
+/// How often whoever waits for bytes looks whether it still wants them.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What comes next, unless `is_over` before; an error if there is nobody from whom it could come.
+pub(super) fn receive<T>(from: &Receiver<Result<T>>, is_over: &dyn Fn() -> bool) -> Result<T> {
+    loop {
+        match from.recv_timeout(LOOK) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::ReaderStopped),
+            Err(RecvTimeoutError::Timeout) if is_over() => return Err(Error::Cancelled),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }

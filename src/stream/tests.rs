@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn byte(shard: usize, offset: u64) -> u8 {
 }
 
 impl Shards for Fake {
-    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8], _: &AtomicBool) -> Result<()> {
         std::thread::sleep(self.delay.mul_f64(rand::rng().random::<f64>()));
         if self.reads.fetch_add(1, Ordering::SeqCst) == self.at {
             match self.then {
@@ -129,7 +129,7 @@ fn a_thousand_passes_bring_the_same_bytes(#[values("sync", "prefetch", "async")]
         let (units, _readers, mut stream) = start(Fake { delay, ..no_fault() }, transfer, delay);
         for pass in 0..1000 {
             for unit in usize::from(pass > 0)..units.len() {
-                let arrived = stream.next().unwrap();
+                let arrived = stream.next(&|| false).unwrap();
                 assert_eq!(arrived.order.unit, unit);
                 assert_bytes(&units[unit], &arrived);
                 if pass % 4 == unit % 4 {
@@ -150,12 +150,12 @@ fn a_fault_is_an_error_and_no_hang(
     within_a_minute(move || {
         let fake = Fake { at, then, delay: Duration::from_micros(100), ..no_fault() };
         let (_, _readers, mut stream) = start(fake, transfer, Duration::from_micros(100));
-        let error = (0..1000).find_map(|_| stream.next().err()).expect("the fault is reached");
+        let error = (0..1000).find_map(|_| stream.next(&|| false).err()).expect("the fault is reached");
         match then {
             Then::Panics => assert!(matches!(error, Error::ReaderStopped), "{error}"),
             _ => assert!(matches!(error, Error::Changed { .. }), "{error}"),
         }
-        assert!(stream.next().is_err(), "the stream is over");
+        assert!(stream.next(&|| false).is_err(), "the stream is over");
     });
 }
 
@@ -169,9 +169,9 @@ fn a_copy_that_fails_is_an_error_and_no_hang(
     within_a_minute(move || {
         let upload = SimulatedUpload::new(Duration::from_micros(100)).with_fault(copy, fault);
         let (_, _readers, mut stream) = start_on(upload, 1, no_fault(), transfer);
-        let error = (0..1000).find_map(|_| stream.next().err()).expect("the fault is reached");
+        let error = (0..1000).find_map(|_| stream.next(&|| false).err()).expect("the fault is reached");
         assert!(matches!(error, Error::Device { .. }), "{error}");
-        assert!(stream.next().is_err(), "the stream is over");
+        assert!(stream.next(&|| false).is_err(), "the stream is over");
     });
 }
 
@@ -188,7 +188,7 @@ fn a_dropped_stream_ends(
         let mut last = None;
         for _ in 0..taken {
             drop(last.take());
-            last = Some(stream.next().unwrap());
+            last = Some(stream.next(&|| false).unwrap());
         }
         drop(last);
         drop(stream);

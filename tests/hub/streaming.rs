@@ -1,5 +1,8 @@
+use std::time::{Duration, Instant};
+
 use burn::backend::Flex;
 use leveret::{Error, Model, RunDtype};
+use rstest::rstest;
 
 use super::server::{Faults, MODEL, Server};
 use crate::support::{demo, fixture, greedy, load};
@@ -67,4 +70,33 @@ fn a_download_that_fails_ends_the_pass() {
     let error = model.generate(PROMPT, &greedy(12)).unwrap_err();
     assert!(matches!(error, Error::Coming { .. }), "{error}");
     assert!(error.to_string().contains("accept its licence"), "{error}");
+}
+
+/// Whoever no longer waits is let go at once, wherever it waits: for rows of the embedding, or for a layer.
+#[rstest]
+#[case::embedding(0)]
+#[case::a_layer(2_000_000)]
+fn a_cancellation_ends_the_wait_for_bytes(#[case] held: usize) {
+    let server = Server::start(&demo());
+    let mut model = open(&server);
+    let expected = load(&demo()).generate(PROMPT, &greedy(4)).unwrap().0;
+    server.fail(Faults { hold_after: Some(held), ..Faults::default() });
+    let cancellation = model.cancellation();
+    let waited = std::thread::scope(|scope| {
+        let reply = scope.spawn(|| model.generate(PROMPT, &greedy(4)));
+        std::thread::sleep(Duration::from_millis(500));
+        let asked = Instant::now();
+        cancellation.cancel();
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while !reply.is_finished() && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let waited = reply.is_finished().then(|| asked.elapsed());
+        server.fail(Faults::default());
+        assert!(matches!(reply.join().unwrap(), Err(Error::Cancelled)));
+        waited
+    });
+    assert!(waited.is_some_and(|waited| waited < Duration::from_secs(1)), "{waited:?}");
+    // What has come meanwhile is of use, and the cancellation is over.
+    assert_eq!(model.generate(PROMPT, &greedy(4)).unwrap().0.tokens, expected.tokens);
 }
