@@ -80,6 +80,8 @@ pub enum Error {
          that may read it: --token, HF_TOKEN, or the file that `hf auth login` writes"
     )]
     NoAccess { model: String, status: u16, page: String, token: &'static str },
+    #[error("the token {from} cannot be sent: its character {place} is {found}; copy it anew, all in one line")]
+    Token { from: String, place: usize, found: &'static str },
     #[error("{model} has no weights in safetensors files, found {found}; choose another revision or a converted model")]
     NoWeights { model: String, found: &'static str },
     #[error("{url}: {reason}; check the connection, and give the command again: it goes on where it stopped")]
@@ -88,6 +90,12 @@ pub enum Error {
     WrongLength { url: String, expected: u64, found: u64 },
     #[error("{url}: other bytes are offered ({found}) than the hub's list says ({expected}); try again later")]
     WrongBytes { url: String, expected: String, found: String },
+    #[error(
+        "{}: its bytes have the SHA-256 {found}, the hub's list says {expected}: they were damaged on their way, and are \
+         removed; give the command again",
+        path.display()
+    )]
+    Checksum { path: PathBuf, expected: String, found: String },
     #[error(
         "{model} is wanted offline, and {} lacks {}; `leveret pull {model}`, when online, brings what is missing",
         dir.display(),

@@ -2,6 +2,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::checksum::Checksum;
 use super::client::{Bytes, Client, Reply, lost, text, without_query};
 use super::failure::Failure;
 use crate::error::{AtPath, Error, Result};
@@ -77,12 +78,22 @@ impl Blob {
         let partial = self.partial();
         let mut file = self.open_partial(&partial).map_err(Failure::Final)?;
         let mut there = file.metadata().at(&partial).map_err(Failure::Final)?.len();
-        let copy = file.try_clone().at(&partial).map_err(Failure::Final)?;
-        watch.starts(copy, there);
+        if there < self.bytes {
+            let copy = file.try_clone().at(&partial).map_err(Failure::Final)?;
+            watch.starts(copy, there);
+        }
+        let mut sum = Checksum::named(&self.etag);
+        sum.add_file(&file, there, || watch.is_over()).at(&partial).map_err(Failure::Final)?;
+        if watch.is_over() {
+            return Ok(());
+        }
+        if there == self.bytes {
+            self.check_sum(&sum)?;
+        }
         let mut failures = 0;
         while there < self.bytes {
             let before = there;
-            let Err(failure) = self.append(client, &mut file, &mut there, watch) else { continue };
+            let Err(failure) = self.append(client, &mut file, (&mut there, &mut sum), watch) else { continue };
             if watch.is_over() {
                 return Ok(());
             }
@@ -97,7 +108,13 @@ impl Blob {
     }
 
     /// Asks for what is missing and appends it, until the connection ends.
-    fn append(&self, client: &Client, file: &mut File, there: &mut u64, watch: &dyn Watch) -> Result<(), Failure> {
+    fn append(
+        &self,
+        client: &Client,
+        file: &mut File,
+        (there, sum): (&mut u64, &mut Checksum),
+        watch: &dyn Watch,
+    ) -> Result<(), Failure> {
         let reply = client.get(&self.url, Some(Bytes::From(*there)))?;
         let skip = self.check(&reply, *there)?;
         let mut body = reply.response.into_body().into_with_config().limit(u64::MAX).reader();
@@ -108,6 +125,11 @@ impl Blob {
             let (read, end) = fill(&mut body, &mut buffer[..room]);
             file.write_all(&buffer[..read]).at(self.partial()).map_err(Failure::Final)?;
             *there += read as u64;
+            sum.add(&buffer[..read]);
+            if *there == self.bytes {
+                // Whoever waits for the last bytes is not given them before all are known to be right.
+                self.check_sum(sum)?;
+            }
             watch.arrived(read as u64);
             end.map_err(|error| lost(&self.url, &error))?;
         }
@@ -140,6 +162,15 @@ impl Blob {
             (Some(start), _) if start <= there => Ok(there - start),
             _ => Err(lost(&self.url, &"other bytes came than were asked for")),
         }
+    }
+
+    /// Removes bytes that are not those that the hub names.
+    fn check_sum(&self, sum: &Checksum) -> Result<(), Failure> {
+        let Some(found) = sum.other_than(&self.etag) else { return Ok(()) };
+        let partial = self.partial();
+        fs::remove_file(&partial).at(&partial).map_err(Failure::Final)?;
+        let (path, expected) = (self.pointer.clone(), self.etag.clone());
+        Err(Failure::Final(Error::Checksum { path, expected, found }))
     }
 
     fn open_partial(&self, partial: &Path) -> Result<File> {

@@ -1,12 +1,13 @@
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
+use super::PullEvent;
 use super::failure::Failure;
 use super::settings::Hub;
-use super::token::HubToken;
 use crate::error::Error;
 
 /// Makes requests: follows redirects, gives the token to the hub itself and to nobody else.
@@ -15,8 +16,7 @@ pub(super) struct Client {
     agent: Agent,
     /// Scheme, host and port of the hub.
     origin: Option<Origin>,
-    token: Option<HubToken>,
-    tries: u32,
+    hub: Hub,
 }
 
 /// An answer that brings bytes.
@@ -45,7 +45,7 @@ impl Client {
             .timeout_per_read(Some(PATIENCE))
             .build();
         let origin = hub.endpoint.parse().ok().and_then(|uri| origin(&uri));
-        Self { agent: config.into(), origin, token: hub.token.clone(), tries: hub.tries }
+        Self { agent: config.into(), origin, hub: hub.clone() }
     }
 
     /// Asks for `url`, from byte `from` on or for a part of it.
@@ -57,13 +57,13 @@ impl Client {
             let here = origin(&uri).ok_or_else(|| astray(&url, "is no address; expected https://…"))?;
             let is_hub = self.origin == Some(here);
             let mut request = self.agent.get(&url);
-            if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
-                request = request.header("Authorization", token.bearer());
+            if let Some(token) = self.hub.token.as_ref().filter(|_| is_hub) {
+                request = request.header("Authorization", token.bearer().map_err(Failure::Final)?);
             }
             if let Some(range) = &range {
                 request = request.header("Range", range.header());
             }
-            let response = request.call().map_err(|error| lost(&url, &error))?;
+            let response = request.call().map_err(|error| unanswered(&url, &error))?;
             // The hub's own word for large files, which their storage does not have.
             let linked = text(response.headers(), "x-linked-etag");
             etag = etag.or_else(|| linked.map(plain));
@@ -100,7 +100,8 @@ impl Client {
         let mut failures = 0;
         loop {
             match once() {
-                Err(failure) if failure.is_passing() && failures + 1 < self.tries => {
+                Err(failure) if failure.is_passing() && failures + 1 < self.tries_after(&failure) => {
+                    self.hub.tell(PullEvent::AsksAgain { url: &without_query(url), reason: &failure.reason() });
                     self.wait(failures);
                     failures += 1;
                 }
@@ -111,7 +112,15 @@ impl Client {
 
     /// How often a request may fail in a row.
     pub(super) fn tries(&self) -> u32 {
-        self.tries
+        self.hub.tries
+    }
+
+    /// The same of a question, which may have been sent to where nobody is.
+    fn tries_after(&self, failure: &Failure) -> u32 {
+        match failure {
+            Failure::Unreachable { .. } => self.tries().min(3),
+            _ => self.tries(),
+        }
     }
 
     /// Waits before the next of several tries, longer each time.
@@ -141,6 +150,19 @@ impl Bytes {
 /// Nothing came, or no more.
 pub(super) fn lost(url: &str, reason: &impl ToString) -> Failure {
     Failure::Lost { url: without_query(url), reason: reason.to_string() }
+}
+
+/// No answer came.
+fn unanswered(url: &str, error: &ureq::Error) -> Failure {
+    let is_nobody_there = match error {
+        ureq::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        _ => false,
+    };
+    match is_nobody_there {
+        true => Failure::Unreachable { url: without_query(url), reason: error.to_string() },
+        false => lost(url, error),
+    }
 }
 
 /// An address that leads nowhere, however often it is tried.

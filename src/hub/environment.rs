@@ -31,8 +31,11 @@ impl Environment<'_> {
 
     pub(super) fn token(&self) -> Option<HubToken> {
         let file = || self.path("HF_TOKEN_PATH").unwrap_or_else(|| self.hf_home().join("token"));
-        let given = self.get("HF_TOKEN").as_deref().and_then(HubToken::of);
-        given.or_else(|| HubToken::of(&std::fs::read_to_string(file()).ok()?))
+        let given = self.get("HF_TOKEN").and_then(|text| HubToken::of(&text, "of HF_TOKEN".to_owned()));
+        given.or_else(|| {
+            let path = file();
+            HubToken::of(&std::fs::read_to_string(&path).ok()?, format!("in {}", path.display()))
+        })
     }
 
     pub(super) fn is_offline(&self) -> bool {
@@ -85,7 +88,7 @@ mod tests {
         std::fs::write(dir.path().join("token"), "of_home\n").unwrap();
         std::fs::write(&path, "of_path").unwrap();
         let path = path.to_str().unwrap();
-        let token = |variables: &[(&str, &str)]| environment(variables).token().map(|token| token.bearer());
+        let token = |variables: &[(&str, &str)]| environment(variables).token().map(|token| token.bearer().unwrap());
         assert_eq!(token(&[("HF_HOME", home)]).unwrap(), "Bearer of_home");
         assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN_PATH", path)]).unwrap(), "Bearer of_path");
         assert_eq!(token(&[("HF_TOKEN_PATH", path), ("HF_TOKEN", "given")]).unwrap(), "Bearer given");

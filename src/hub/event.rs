@@ -9,6 +9,13 @@ pub enum PullEvent<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// The hub was asked in vain what it has, and is asked again after a while.
+    AsksAgain {
+        /// What was asked.
+        url: &'a str,
+        /// What happened.
+        reason: &'a str,
+    },
     /// Some files are about to be downloaded.
     Starts {
         /// The model's name.

@@ -14,6 +14,8 @@ pub(super) enum Failure {
     },
     /// Nothing came, or no more: it may be tried again.
     Lost { url: String, reason: String },
+    /// Nobody was there to be asked, which is known at once: trying again seldom helps.
+    Unreachable { url: String, reason: String },
     /// Trying again would change nothing.
     Final(Error),
 }
@@ -23,7 +25,7 @@ impl Failure {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
-            Self::Lost { .. } => true,
+            Self::Lost { .. } | Self::Unreachable { .. } => true,
             Self::Final(_) => false,
         }
     }
@@ -32,7 +34,7 @@ impl Failure {
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Refused { status, .. } => format!("the hub answers {status}"),
-            Self::Lost { reason, .. } => reason.clone(),
+            Self::Lost { reason, .. } | Self::Unreachable { reason, .. } => reason.clone(),
             Self::Final(error) => error.to_string(),
         }
     }
@@ -43,7 +45,7 @@ impl Failure {
         let model = id.name().to_owned();
         let (status, code, url) = match self {
             Self::Final(error) => return error,
-            Self::Lost { url, reason } => return Error::Connection { url, reason },
+            Self::Lost { url, reason } | Self::Unreachable { url, reason } => return Error::Connection { url, reason },
             Self::Refused { status, code, url } => (status, code, url),
         };
         match (status, &*code) {

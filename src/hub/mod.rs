@@ -4,6 +4,7 @@ mod arrival;
 mod blob;
 mod cache;
 mod cached;
+mod checksum;
 mod client;
 mod coming_file;
 mod environment;

@@ -66,7 +66,8 @@ impl Hub {
         self
     }
 
-    /// How often a connection may fail in a row without a byte of progress, 8 by default.
+    /// How often a connection may fail in a row without a byte of progress, 8 by default; while the hub is asked what it
+    /// has, 3 times at most where nobody answers at its address.
     pub fn tries(mut self, tries: u32) -> Self {
         self.tries = tries.max(1);
         self
@@ -85,6 +86,9 @@ impl Hub {
     }
 
     pub(super) fn tell(&self, event: PullEvent<'_>) {
+        if !matches!(event, PullEvent::Arrived { .. }) {
+            tracing::debug!("{event:?}");
+        }
         if let Some(listener) = &self.listener {
             listener(event);
         }

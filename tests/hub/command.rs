@@ -59,6 +59,42 @@ fn a_name_stands_where_a_directory_does() {
     assert!(out.join("config.json").exists());
 }
 
+/// Nobody there is told at once, and not for long.
+#[test]
+fn a_hub_that_is_not_there_is_told_at_once() {
+    let server = Server::start(&demo());
+    let begun = std::time::Instant::now();
+    let mut command = leveret(&server, &["pull", MODEL]);
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    command.env("HF_ENDPOINT", format!("http://127.0.0.1:{port}"));
+    let (done, _, stderr) = output(command);
+    assert!(!done && begun.elapsed() < std::time::Duration::from_secs(5), "{stderr}");
+    let lines: Vec<_> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert!(lines[0].starts_with("warning: http://127") && lines[0].ends_with("; it is asked again"), "{stderr}");
+    assert!(lines[1].starts_with("error: ") && lines[1].contains("check the connection"), "{stderr}");
+}
+
+/// A token that no header takes says where it is from and what is wrong with it.
+#[test]
+fn a_token_that_cannot_be_sent_is_told() {
+    let server = Server::start(&demo());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hf_secret\nhf_secret\n").unwrap();
+    let mut of_file = leveret(&server, &["pull", MODEL]);
+    of_file.env("HF_TOKEN_PATH", file.path());
+    let mut of_environment = leveret(&server, &["pull", MODEL]);
+    of_environment.env("HF_TOKEN", "hf_secret\nhf_secret");
+    let of_flag = leveret(&server, &["pull", MODEL, "--token", "hf_secret\nhf_secret"]);
+    let path = file.path().to_str().unwrap();
+    for (command, from) in [(of_file, path), (of_environment, "HF_TOKEN"), (of_flag, "--token")] {
+        let (done, _, stderr) = output(command);
+        assert!(!done && stderr.contains(from) && stderr.contains("character 10 is a line break"), "{stderr}");
+        assert!(!stderr.contains("secret") && server.requests().is_empty(), "{stderr}");
+    }
+}
+
 #[test]
 fn a_token_is_used_and_never_shown() {
     let server = Server::start(&demo());

@@ -1,7 +1,7 @@
 use leveret::Error;
 use rstest::rstest;
 
-use super::server::{Faults, MODEL, Server, TOKEN};
+use super::server::{Faults, MODEL, Server, TOKEN, etag};
 use crate::support::demo;
 
 fn error(server: &Server, model: &str) -> Error {
@@ -63,6 +63,32 @@ fn a_disk_that_is_too_small_is_told_before_the_download() {
     let Error::DiskFull { needed, free, .. } = error else { panic!("{error}") };
     assert!(needed > 1 << 58 && free < 1 << 58);
     assert_eq!(server.requests().len(), 1);
+}
+
+/// A byte that is not what it was is found before the file has its name, whether it came now or in an earlier download.
+#[rstest]
+#[case::now(0)]
+#[case::earlier(2_000_000)]
+#[case::earlier_and_all(3_816_816)]
+fn damaged_bytes_are_refused_and_removed(#[case] there: usize) {
+    let server = Server::start(&demo());
+    let bytes = std::fs::read(demo().join("model.safetensors")).unwrap();
+    let expected = etag(&bytes);
+    let mut damaged = bytes.clone();
+    damaged[1_000_000] ^= 1;
+    let blobs = server.root().join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(blobs.join(format!("{expected}.incomplete")), &damaged[..there]).unwrap();
+    server.fail(Faults { damaged: Some(1_000_000), ..Faults::default() });
+    let text = error(&server, MODEL).to_string();
+    for part in ["model.safetensors", &expected, &etag(&damaged), "give the command again"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let left = std::fs::read_dir(&blobs).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert!(left.into_iter().all(|name| !name.contains(&expected)));
+    server.fail(Faults::default());
+    let dir = server.hub().pull(&MODEL.parse().unwrap()).unwrap();
+    assert!(std::fs::read(dir.join("model.safetensors")).unwrap() == bytes);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! A hub that speaks as the real one does, and fails as it is told.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use leveret::Hub;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 /// The one model that it has.
 pub const MODEL: &str = "org/demo";
@@ -42,6 +42,8 @@ pub struct Faults {
     pub hold_after: Option<usize>,
     /// A range is not looked at.
     pub no_ranges: bool,
+    /// One byte of weights comes otherwise than it is.
+    pub damaged: Option<usize>,
     /// Weights are shorter by this than the list says.
     pub shorter: usize,
     /// The list says that files are this long.
@@ -189,7 +191,10 @@ impl State {
 
     /// Bytes from storage, which may be cut off or held back.
     fn weights(&self, stream: &mut TcpStream, name: &str, request: &Request, faults: &Faults) -> std::io::Result<()> {
-        let bytes = self.files.lock().unwrap()[name].clone();
+        let mut bytes = self.files.lock().unwrap()[name].clone();
+        if let Some(damaged) = faults.damaged {
+            bytes[damaged] ^= 1;
+        }
         let bytes = &bytes[..bytes.len() - faults.shorter];
         let range =
             request.range.as_deref().filter(|_| !faults.no_ranges).and_then(|range| range.strip_prefix("bytes="));
@@ -224,9 +229,7 @@ impl State {
 
 /// What a file's bytes are called.
 pub fn etag(bytes: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    format!("{:064x}", hasher.finish())
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn whole(stream: &mut TcpStream, bytes: &[u8], headers: &[(&str, &str)]) -> std::io::Result<()> {

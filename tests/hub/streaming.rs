@@ -72,6 +72,16 @@ fn a_download_that_fails_ends_the_pass() {
     assert!(error.to_string().contains("accept its licence"), "{error}");
 }
 
+/// A reply is not begun with bytes that are not those of the hub.
+#[test]
+fn damaged_bytes_end_the_pass() {
+    let server = Server::start(&demo());
+    let mut model = open(&server);
+    server.fail(Faults { damaged: Some(1_000_000), ..Faults::default() });
+    let error = model.generate(PROMPT, &greedy(4)).unwrap_err();
+    assert!(error.to_string().contains("have the SHA-256"), "{error}");
+}
+
 /// Whoever no longer waits is let go at once, wherever it waits: for rows of the embedding, or for a layer.
 #[rstest]
 #[case::embedding(0)]

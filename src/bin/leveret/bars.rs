@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,16 +16,26 @@ pub struct Bars {
 struct Drawn {
     all: Option<ProgressBar>,
     files: HashMap<String, ProgressBar>,
+    /// Warnings that need not be repeated.
+    said: HashSet<String>,
 }
 
 impl Bars {
     /// Draws what has happened.
     pub fn show(&self, event: PullEvent<'_>) {
-        let Drawn { all, files } = &mut *self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Drawn { all, files, said } = &mut *self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             PullEvent::FromCache { model, reason } => {
-                let warning = format!("warning: {model} is taken from the cache: {reason}");
-                let _ = writeln!(std::io::stderr(), "{}", warning.replace(char::is_control, " "));
+                self.say(&format!("warning: {model} is taken from the cache: {reason}"));
+            }
+            // Once for each thing that happens: it may happen often.
+            PullEvent::AsksAgain { url, reason } if said.insert(format!("{url}: {reason}")) => {
+                self.say(&format!("warning: {url}: {reason}; it is asked again"));
+            }
+            PullEvent::Retries { file, reason } if self.screen.is_hidden() => {
+                if said.insert(format!("{file}: {reason}")) {
+                    self.say(&format!("warning: {file}: {reason}; the download goes on"));
+                }
             }
             PullEvent::Starts { model, bytes, there, .. } => *all = Some(self.add(model, bytes, there)),
             PullEvent::FileStarts { file, bytes, there } => {
@@ -42,6 +52,13 @@ impl Bars {
             }
             _ => {}
         }
+    }
+
+    /// A line above the bars, or alone where there are none.
+    fn say(&self, text: &str) {
+        self.screen.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{}", text.replace(char::is_control, " "));
+        });
     }
 
     fn add(&self, name: &str, bytes: u64, there: u64) -> ProgressBar {
