@@ -9,7 +9,7 @@ use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 use leveret_models::Backend;
 use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize_to_file};
+use safetensors::{SafeTensorError, SafeTensors, serialize_to_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -129,9 +129,18 @@ impl<B: Backend> Session<B> {
         temporary.push(".partial");
         let temporary = PathBuf::from(temporary);
         let metadata = Some(HashMap::from([(HEADER.to_owned(), header)]));
-        serialize_to_file(views, metadata, &temporary).map_err(|error| broken(&temporary, &error))?;
-        File::open(&temporary).and_then(|file| file.sync_all()).at(&temporary)?;
-        std::fs::rename(&temporary, path).at(path)
+        // Whatever goes wrong is told of the name that was given.
+        File::create(&temporary).at(path)?;
+        let written = serialize_to_file(views, metadata, &temporary).map_err(|error| match error {
+            SafeTensorError::IoError(error) => Error::Io { path: path.to_owned(), error },
+            error => broken(path, &error),
+        });
+        let synced = written.and_then(|()| File::open(&temporary).and_then(|file| file.sync_all()).at(path));
+        let replaced = synced.and_then(|()| std::fs::rename(&temporary, path).at(path));
+        if replaced.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        replaced
     }
 
     /// Reads what [`save`](Self::save) wrote into an empty session of the same model; gives the note.
@@ -185,7 +194,7 @@ fn burn_dtype(dtype: Dtype) -> Option<DType> {
     }
 }
 
-fn broken(path: &Path, error: &safetensors::SafeTensorError) -> Error {
+fn broken(path: &Path, error: &SafeTensorError) -> Error {
     Error::Unsupported { path: path.to_owned(), reason: error.to_string() }
 }
 

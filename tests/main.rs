@@ -27,5 +27,7 @@ mod session;
 mod streaming;
 mod support;
 mod talk;
+#[cfg(unix)]
+mod terminal;
 #[cfg(feature = "stream")]
 mod token_stream;

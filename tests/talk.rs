@@ -52,6 +52,51 @@ fn commands_and_several_lines() {
     assert_eq!(messages[2]["content"].as_str().unwrap(), out.lines().next().unwrap().trim_end_matches('\r'));
 }
 
+/// What stands between fences is a message, whatever it begins with; one that has no end is told.
+#[test]
+fn fenced_text_is_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk.json");
+    let output = chat(&[], &format!("\"\"\"/exit\"\"\"\n\"\"\"\"\"\"\n/save {}\n\"\"\"\n/help\n", file.display()));
+    let out = text(&output);
+    assert_eq!(out.lines().count(), 2, "{out}");
+    let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!((saved["messages"].as_array().unwrap().len(), &saved["messages"][0]["content"]), (2, &"/exit".into()));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told, "warning: the input ends before \"\"\" does; what there is of the message is taken\n");
+}
+
+/// A session has a system prompt of its own, which another in its place would not be.
+#[test]
+fn a_system_prompt_beside_a_session_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, json) = (dir.path().join("talk.session"), dir.path().join("talk.json"));
+    let session = ["--session", file.to_str().unwrap()];
+    let with = |system: &[&str], input: &str| chat(&[&session, system].concat(), input);
+    text(&with(&["--system", "Be brief."], "Phileas Fogg\n"));
+    let told = |output: Output| String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told(with(&["--system", "Be brief."], "")), "");
+    let reset = format!("/reset\n/save {}\n", json.display());
+    let system = || -> serde_json::Value { serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap() };
+    assert_eq!(told(with(&[], &reset)), "");
+    assert_eq!(system()["messages"][0]["content"], "Be brief.");
+    let other = told(with(&["--system", "Be long."], &reset));
+    assert!(other.contains("talk.session") && other.contains("from the next /reset on"), "{other}");
+    assert_eq!(
+        (system()["messages"].as_array().unwrap().len(), &system()["messages"][0]["content"]),
+        (1, &"Be long.".into())
+    );
+}
+
+/// The name that was given is the one that an error has.
+#[test]
+fn a_session_that_cannot_be_kept_is_told_before_anything_is_computed() {
+    let output = chat(&["--session", "nowhere/talk.session"], "Phileas Fogg\n");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
+    assert_eq!(told, "error: nowhere/talk.session: No such file or directory (os error 2); check the path\n");
+}
+
 /// Two processes with a session say what one says.
 #[test]
 fn a_session_goes_on_in_another_process() {

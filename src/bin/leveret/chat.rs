@@ -9,7 +9,7 @@ use clap::Args;
 use leveret::{Backend, Cancellation, Conversation, Error, GenerateOptions, Message, Model, Session, Stats};
 use serde_json::{Value, json};
 
-use crate::chat_input::Input;
+use crate::chat_input::{Input, Typed};
 use crate::device::Task;
 use crate::generate::Options;
 use crate::load::How;
@@ -22,13 +22,17 @@ pub struct Chat {
     /// exists wins.
     #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
     model: PathBuf,
-    /// System prompt of the conversation.
+    /// System prompt of the conversation, unless --session goes on with one that has its own.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Keeps the conversation, its KV cache and the sampler's state in a file, from which the same command goes on, also
     /// in the middle of a reply.
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
+    /// Keeps no lines that are typed for the next run; else they are in leveret/history of $XDG_STATE_HOME, by default
+    /// ~/.local/state.
+    #[arg(long)]
+    no_history: bool,
     /// Positions to make room for, of all turns together [default: 4096, or as many as the model has].
     #[arg(long, env = "LEVERET_CONTEXT", value_name = "N", value_parser = at_least_one)]
     context: Option<usize>,
@@ -53,6 +57,8 @@ struct Talk<'a, B: Backend> {
     model: &'a mut Model<B>,
     session: Session<B>,
     messages: Vec<Message>,
+    /// What it begins with.
+    system: Vec<Message>,
     options: GenerateOptions,
     file: Option<PathBuf>,
     cancellation: Cancellation,
@@ -72,17 +78,19 @@ impl Task for Chat {
         let cancellation = model.cancellation();
         let on_signal = cancellation.clone();
         ctrlc::set_handler(move || on_signal.cancel()).context("Ctrl-C")?;
-        let system = || self.system.iter().map(Message::system).collect::<Vec<_>>();
+        let mut system: Vec<_> = self.system.iter().map(Message::system).collect();
         let kept = self.session.as_ref().filter(|path| path.exists());
         let (session, messages) = match kept {
             Some(path) => {
                 let (session, note) = model.load_session(path, context)?;
-                (session, serde_json::from_value(note).with_context(|| path.display().to_string())?)
+                let messages: Vec<_> = serde_json::from_value(note).with_context(|| path.display().to_string())?;
+                system = system_of(&messages, system, path);
+                (session, messages)
             }
-            None => (model.session(context)?, system()),
+            None => (model.session(context)?, system.clone()),
         };
         let (model, options, file) = (&mut model, (&self.options).into(), self.session.clone());
-        let mut talk = Talk { model, session, messages, options, file, cancellation, stats: None };
+        let mut talk = Talk { model, session, messages, system, options, file, cancellation, stats: None };
         let mut out = std::io::stdout();
         // Where nothing can be kept, that is told before anything is computed.
         talk.keep()?;
@@ -90,34 +98,42 @@ impl Task for Chat {
         if talk.waits_for_reply() {
             talk.reply()?;
         }
-        let mut input = Input::new(std::io::stdin().is_terminal())?;
-        while let Some(line) = input.message()? {
+        let mut input = match std::io::stdin().is_terminal() {
+            true => Input::terminal(!self.no_history)?,
+            false => Input::plain(),
+        };
+        while let Some(typed) = input.message()? {
+            let line = match typed {
+                Typed::Text(text) if text.trim().is_empty() => continue,
+                Typed::Text(text) => {
+                    talk.answer(text);
+                    continue;
+                }
+                Typed::Line(line) => line,
+            };
             match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
                 ("", _) => {}
                 ("/exit" | "/quit", _) => break,
                 ("/help", _) => writeln!(out, "{HELP}")?,
                 ("/reset", _) => {
-                    talk.messages = system();
+                    talk.messages = talk.system.clone();
                     talk.session.clear();
-                    talk.keep()?;
+                    said(talk.keep());
                 }
                 ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
                 (command @ ("/save" | "/load"), "") => writeln!(out, "{command} needs a FILE")?,
                 ("/save", path) => said(save(Path::new(path.trim()), &talk.messages)),
                 ("/load", path) => match load(Path::new(path.trim())) {
-                    Ok(messages) => talk.messages = messages,
+                    Ok(messages) => {
+                        talk.messages = messages;
+                        said(talk.keep());
+                    }
                     Err(error) => said(Err(error)),
                 },
                 (command, _) if command.starts_with('/') => {
                     writeln!(out, "unknown command `{command}`; /help says what there is")?;
                 }
-                _ => {
-                    talk.messages.push(Message::user(line));
-                    if let Err(error) = talk.reply() {
-                        talk.messages.pop();
-                        said(Err(error));
-                    }
-                }
+                _ => talk.answer(line),
             }
         }
         Ok(())
@@ -128,6 +144,15 @@ impl<B: Backend> Talk<'_, B> {
     fn waits_for_reply(&self) -> bool {
         let last = self.messages.last().and_then(|message| serde_json::to_value(message).ok());
         last.is_some_and(|message| message["role"] == "user")
+    }
+
+    /// Answers a message, or tells why not: then it is as if it had not been said.
+    fn answer(&mut self, text: String) {
+        self.messages.push(Message::user(text));
+        if let Err(error) = self.reply() {
+            self.messages.pop();
+            said(Err(error));
+        }
     }
 
     /// Prints the reply to the last message as it comes, and takes it into the conversation.
@@ -148,13 +173,18 @@ impl<B: Backend> Talk<'_, B> {
                     text.push_str(&token.text);
                 }
                 Err(Error::Cancelled) => cancelled = true,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // What there is of the reply does not share its line with the error.
+                    write!(out, "{}", if text.is_empty() { "" } else { "\n" })?;
+                    return Err(error.into());
+                }
             }
             // Writing takes a tenth of the time at most.
             if let Some(file) = self.file.as_ref().filter(|_| !cancelled && saved.elapsed() >= rest) {
                 let started = Instant::now();
-                generation.save_session(file, &note)?;
-                (rest, saved) = (10 * started.elapsed(), Instant::now());
+                // What cannot be written now is told at the end, when it is tried again.
+                let kept = generation.save_session(file, &note);
+                (rest, saved) = (if kept.is_ok() { 10 * started.elapsed() } else { Duration::MAX }, Instant::now());
             }
         }
         writeln!(out, "{}", if cancelled { " [cancelled]" } else { "" })?;
@@ -164,7 +194,8 @@ impl<B: Backend> Talk<'_, B> {
         if cancelled {
             self.session.end_reply();
         }
-        self.keep()
+        said(self.keep());
+        Ok(())
     }
 
     /// Writes the session, where it is to be kept.
@@ -186,6 +217,22 @@ impl<B: Backend> Talk<'_, B> {
             stats.prefill.tokens, stats.ttft, stats.resident_units, stats.units
         )
     }
+}
+
+/// What a conversation of a session begins with; tells where that is not what is asked for.
+fn system_of(messages: &[Message], asked: Vec<Message>, path: &Path) -> Vec<Message> {
+    let role = |message: &Message| serde_json::to_value(message).is_ok_and(|message| message["role"] == "system");
+    let kept: Vec<_> = messages.iter().take_while(|message| role(message)).cloned().collect();
+    if asked.is_empty() || asked == kept {
+        return kept;
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "warning: {} goes on with a conversation that has {} system prompt: --system counts from the next /reset on",
+        path.display(),
+        if kept.is_empty() { "no" } else { "another" }
+    );
+    asked
 }
 
 fn save(path: &Path, messages: &[Message]) -> Result<()> {

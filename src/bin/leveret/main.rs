@@ -8,6 +8,7 @@ mod completions;
 mod device;
 mod doctor;
 mod generate;
+mod history;
 mod hub;
 mod info;
 mod live_line;
