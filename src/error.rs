@@ -97,7 +97,8 @@ pub enum Error {
     )]
     Checksum { path: PathBuf, expected: String, found: String },
     #[error(
-        "{model} is wanted offline, and {} lacks {}; `leveret pull {model}`, when online, brings what is missing",
+        "there is no directory {model}, and of a model of that name {} lacks {}; check the spelling, or run `leveret pull \
+         {model}` when online",
         dir.display(),
         missing.join(", ")
     )]

@@ -1,10 +1,11 @@
 //! How much memory there is, and how much of it may be used.
 
+use std::fmt;
 use std::str::FromStr;
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, human};
 
 /// Memory that a model may take: weights, KV cache and activations together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +17,16 @@ pub enum Budget {
     Min,
     /// So many bytes.
     Bytes(u64),
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => f.write_str(&human(*bytes)),
+            Self::Min => f.write_str("min"),
+            Self::Free => f.write_str("free"),
+        }
+    }
 }
 
 impl FromStr for Budget {

@@ -176,7 +176,12 @@ fn verify_is_not_fooled() {
 #[test]
 fn info_lists_families_and_describes_a_checkpoint() {
     assert!(stdout(leveret(&["info"])).contains("qwen3"));
-    assert!(stdout(leveret(&["info", "models/demo", "--ram", "min"])).contains("0 of 5 units resident, 1 slots"));
+    let text = stdout(leveret(&["info", "models/demo", "--ram", "min"]));
+    assert!(text.contains("0 of 5 units resident, 1 slots"), "{text}");
+    let memory = text.lines().find(|line| line.starts_with("memory: ")).unwrap();
+    assert!(!memory.contains("disk") && text.lines().any(|line| line == "disk:   3.6 MiB"), "{text}");
+    let text = stdout(leveret(&["info", fixture("mamba2").to_str().unwrap()]));
+    assert!(text.contains("positions      without end") && !text.contains("heads"), "{text}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod session;
 mod streaming;
 mod support;
 mod talk;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "hub"))]
 mod terminal;
 #[cfg(feature = "stream")]
 mod token_stream;

@@ -43,6 +43,27 @@ fn budgets_can_be_named() {
     let plot = ["--plot", path.to_str().unwrap(), "--budgets", "min,free"];
     let text = String::from_utf8(bench(&plot).assert().success().get_output().stdout.clone()).unwrap();
     assert!(text.contains("0 of 5") && text.contains("5 of 5"), "{text}");
+    let head: Vec<_> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["cpu", "min", "free"]);
     bench(&["--budgets", "min"]).assert().code(2);
-    bench(&["--plot", "nowhere/plot.svg"]).assert().code(1).stdout("");
+}
+
+/// A picture stays until another takes its place, which is asked before anything is measured.
+#[test]
+fn a_picture_is_replaced_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plot.svg");
+    std::fs::write(&path, "a picture").unwrap();
+    bench(&["--plot", path.to_str().unwrap(), "--budgets", "1KiB"]).assert().code(1);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a picture");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    std::fs::create_dir(dir.path().join("directory.svg")).unwrap();
+    for plot in ["nowhere/plot.svg", "directory.svg"] {
+        bench(&["--plot", dir.path().join(plot).to_str().unwrap()]).assert().code(1).stdout("");
+    }
+    for name in ["plot.txt", "plot.png", "plot"] {
+        let told = bench(&["--plot", name]).assert().code(2).get_output().stderr.clone();
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains("SVG") && told.contains("PNG") && told.contains(".svg"), "{told}");
+    }
 }

@@ -54,6 +54,11 @@ impl Hub {
         self
     }
 
+    /// Where what was downloaded is kept.
+    pub fn cache(&self) -> &Path {
+        &self.cache_dir
+    }
+
     /// The token for models that not everybody may have; an empty one is none.
     pub fn token(mut self, token: impl Into<HubToken>) -> Self {
         self.token = Some(token.into()).filter(|token| !token.is_empty());

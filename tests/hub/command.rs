@@ -40,6 +40,9 @@ fn a_model_is_pulled_run_listed_and_removed() {
     assert!(!server.root().exists());
     let list = output(leveret(&server, &["ls", "--json"])).1;
     assert_eq!(list.trim(), "[]");
+    let (_, list, told) = output(leveret(&server, &["ls", "--offline"]));
+    assert_eq!(list, "");
+    assert!(told.contains(server.cache.path().to_str().unwrap()) && told.contains("leveret pull"), "{told}");
 }
 
 /// A name is all that a command needs; the plan is shown without weights.

@@ -5,5 +5,5 @@ mod command;
 mod downloads;
 mod offline;
 mod refusals;
-mod server;
+pub mod server;
 mod streaming;

@@ -8,7 +8,12 @@ fn offline_makes_no_request_and_says_what_is_missing() {
     let server = Server::start(&fixture("llama_sharded"));
     let offline = server.hub().offline(true);
     let text = offline.dir(MODEL).unwrap_err().to_string();
-    assert!(text.contains("lacks all of it") && text.contains("`leveret pull org/demo`"), "{text}");
+    assert!(
+        text.contains("no directory org/demo")
+            && text.contains("lacks all of it")
+            && text.contains("`leveret pull org/demo`"),
+        "{text}"
+    );
     assert_eq!(server.requests().len(), 0);
 
     let dir = server.hub().pull(&MODEL.parse().unwrap()).unwrap();

@@ -1,8 +1,7 @@
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::device::{Devices, Task};
 use crate::load::How;
+use crate::picture::Picture;
 use crate::plot::{self, Point};
 use crate::sweep;
 use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
@@ -40,8 +40,8 @@ pub struct Bench {
     compare: Option<String>,
     /// Draws seconds a token by memory, and what they go to, as an SVG file: runs with several budgets, and waits as
     /// --profile does.
-    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
-    plot: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", conflicts_with = "compare", value_parser = Picture::named)]
+    plot: Option<Picture>,
     /// Budgets to run with, instead of --vram on a GPU and of --ram elsewhere, such as min,2GiB,free [default: some from
     /// the least that runs to what that flag allows].
     #[arg(long, value_name = "SIZES", value_delimiter = ',', requires = "plot")]
@@ -70,16 +70,13 @@ impl Bench {
         devices.iter().try_for_each(|(_, devices): &(_, Devices)| devices.check())?;
         self.model = self.how.hub.dir(&self.model)?;
         self.how.profile = self.plot.is_some();
-        // Before minutes go into it, see that the picture can be written.
-        let plot = self.plot.as_ref().map(|path| File::create(path).with_context(|| path.display().to_string()));
-        let plot = plot.transpose()?;
+        self.plot.as_ref().map_or(Ok(()), Picture::check)?;
         let mut measured = Vec::new();
         for (name, devices) in devices {
             devices.run(OnDevices { bench: &self, name, measured: &mut measured })?;
         }
-        if let (Some(mut file), Some(path)) = (plot, &self.plot) {
-            let svg = plot::svg(&self.title(&measured), &points(&measured))?;
-            file.write_all(svg.as_bytes()).with_context(|| path.display().to_string())?;
+        if let Some(picture) = &self.plot {
+            picture.write(&plot::svg(&self.title(&measured), &points(&measured))?)?;
         }
         let mut out = std::io::stdout();
         match (self.json, self.compare.is_none() && self.plot.is_none()) {
@@ -111,6 +108,8 @@ struct OnDevices<'a> {
 /// One measurement.
 struct Run {
     device: String,
+    /// Of several budgets on one device, which.
+    budget: Option<Budget>,
     measured: Measured,
 }
 
@@ -124,14 +123,14 @@ impl Task for OnDevices<'_> {
         };
         let hows = match self.bench.plot {
             Some(_) => sweep::budgets(how, &self.bench.budgets, load, plan)?,
-            None => vec![how.clone()],
+            None => vec![(None, how.clone())],
         };
-        for how in hows {
+        for (budget, how) in hows {
             let mut options = BenchOptions::default();
             (options.prompt_tokens, options.max_tokens, options.runs) = (*prompt_tokens, *max_tokens, *runs);
             options.batch = *batch;
             let measured = load(&how)?.bench(&options)?;
-            self.measured.push(Run { device: self.name.clone(), measured });
+            self.measured.push(Run { device: self.name.clone(), budget, measured });
         }
         Ok(())
     }
@@ -140,6 +139,9 @@ impl Task for OnDevices<'_> {
 fn object(run: &Run) -> Result<Value> {
     let mut object = serde_json::to_value(&run.measured)?;
     object["device"] = json!(run.device);
+    if let Some(budget) = run.budget {
+        object["budget"] = json!(budget.to_string());
+    }
     Ok(object)
 }
 
@@ -157,10 +159,12 @@ fn points(runs: &[Run]) -> Vec<Point> {
     points
 }
 
-/// One column a run.
+/// One column a run, headed by what differs from run to run.
 fn table(runs: &[Run]) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header([""].into_iter().chain(runs.iter().map(|run| run.device.as_str())));
+    let head = |run: &Run| run.budget.map_or_else(|| run.device.clone(), |budget| budget.to_string());
+    let corner = runs.first().filter(|run| run.budget.is_some()).map_or("", |run| &run.device).to_owned();
+    table.load_style(NOTHING).set_header(std::iter::once(corner).chain(runs.iter().map(head)));
     let columns: Vec<_> = runs.iter().map(|run| rows(&run.measured)).collect();
     for (i, (name, _)) in columns[0].iter().enumerate() {
         table.add_row([name].into_iter().chain(columns.iter().map(|rows| &rows[i].1)));

@@ -155,7 +155,8 @@ impl<B: Backend> Talk<'_, B> {
         }
     }
 
-    /// Prints the reply to the last message as it comes, and takes it into the conversation.
+    /// Prints the reply to the last message as it comes, and takes it into the conversation. What is cancelled before
+    /// there is any goes with its message.
     fn reply(&mut self) -> Result<()> {
         let conversation =
             Conversation { messages: self.messages.clone(), add_generation_prompt: true, ..Conversation::default() };
@@ -190,7 +191,10 @@ impl<B: Backend> Talk<'_, B> {
         writeln!(out, "{}", if cancelled { " [cancelled]" } else { "" })?;
         self.stats = Some(generation.stats().clone());
         drop(generation);
-        self.messages.push(Message::assistant(text));
+        match cancelled && text.is_empty() {
+            true => drop(self.messages.pop()),
+            false => self.messages.push(Message::assistant(text)),
+        }
         if cancelled {
             self.session.end_reply();
         }

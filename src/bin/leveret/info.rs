@@ -24,6 +24,9 @@ pub struct Info {
     how: How,
 }
 
+/// Positions of a model that keeps a state instead of what was said, and has no heads of attention.
+const ENDLESS: usize = i32::MAX as usize;
+
 impl Info {
     pub fn run(self) -> Result<()> {
         match self.model {
@@ -54,12 +57,15 @@ impl Task for Info {
         };
         row("layers", dims.num_layers.to_string());
         row("hidden_size", dims.hidden_size.to_string());
-        row("heads", format!("{} of {}, {} for keys", dims.num_heads, dims.head_dim, dims.num_kv_heads));
+        let is_endless = dims.max_positions >= ENDLESS;
+        if !is_endless {
+            row("heads", format!("{} of {}, {} for keys", dims.num_heads, dims.head_dim, dims.num_kv_heads));
+        }
         if let Some(experts) = experts(&model.experts()) {
             row("experts", experts);
         }
         row("vocab_size", dims.vocab_size.to_string());
-        row("positions", dims.max_positions.to_string());
+        row("positions", if is_endless { "without end".to_owned() } else { dims.max_positions.to_string() });
         row("run dtype", format!("{:?}", model.dtype()));
         row("weights", mib(model.checkpoint_bytes()));
         row("packed", model.format().map_or("no".to_owned(), |format| format.to_string()));

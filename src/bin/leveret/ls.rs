@@ -15,14 +15,23 @@ pub struct Ls {
     /// Prints one JSON array.
     #[arg(long)]
     json: bool,
+    /// Changes nothing: the cache alone is asked anyway.
+    #[arg(long, hide = true)]
+    offline: bool,
 }
 
 impl Ls {
     pub fn run(self) -> Result<()> {
-        let models = Hub::from_env().cached()?;
+        let hub = Hub::from_env();
+        let models = hub.cached()?;
         let mut out = std::io::stdout();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&models)?)?);
+        }
+        if models.is_empty() {
+            let text = format!("no models in {}; `leveret pull org/name` brings one", hub.cache().display());
+            let _ = writeln!(std::io::stderr(), "{}", text.replace(char::is_control, " "));
+            return Ok(());
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut table = Table::new();

@@ -18,6 +18,7 @@ mod ls;
 mod man;
 mod memory_bar;
 mod pack;
+mod picture;
 mod plan;
 mod plot;
 mod profile;

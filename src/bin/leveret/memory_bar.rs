@@ -11,6 +11,9 @@ use crate::units::mib;
 /// The parts of a plan's memory, those that are there.
 pub struct MemoryBar(Vec<Part>);
 
+/// The part that is in no memory.
+const DISK: &str = "disk";
+
 struct Part {
     name: &'static str,
     bytes: u64,
@@ -43,7 +46,7 @@ impl MemoryBar {
             ("KV cache", kv_cache, '▒', 35),
             ("activations", activations, '░', 33),
             ("RAM", sum(&|device| device.host_bytes), '=', 34),
-            ("disk", units.map(|(_, bytes)| bytes).sum::<u64>() + experts, '·', 90),
+            (DISK, units.map(|(_, bytes)| bytes).sum::<u64>() + experts, '·', 90),
         ];
         let part = |(name, bytes, glyph, colour)| Part { name, bytes, glyph, colour };
         Self(parts.map(part).into_iter().filter(|part| part.bytes > 0).collect())
@@ -60,8 +63,10 @@ impl MemoryBar {
     }
 
     fn words(&self) -> String {
-        let parts = self.0.iter().map(|part| format!("{} {}", part.name, mib(part.bytes)));
-        format!("memory: {}", parts.collect::<Vec<_>>().join(", "))
+        let (disk, memory): (Vec<_>, Vec<_>) = self.0.iter().partition(|part| part.name == DISK);
+        let memory: Vec<_> = memory.iter().map(|part| format!("{} {}", part.name, mib(part.bytes))).collect();
+        let disk = disk.iter().map(|part| format!("\ndisk:   {}", mib(part.bytes)));
+        format!("memory: {}{}", memory.join(", "), disk.collect::<String>())
     }
 
     fn drawn(&self, look: Look) -> String {
@@ -129,6 +134,6 @@ mod tests {
 
     #[test]
     fn words_are_plain() {
-        assert_eq!(bar().words(), "memory: resident 600.0 MiB, KV cache 1.0 MiB, disk 399.0 MiB");
+        assert_eq!(bar().words(), "memory: resident 600.0 MiB, KV cache 1.0 MiB\ndisk:   399.0 MiB");
     }
 }

@@ -16,17 +16,18 @@ pub fn budgets<B: Backend>(
     named: &[Budget],
     load: impl Fn(&How) -> leveret::Result<Model<B>>,
     plan: impl Fn(&Model<B>) -> leveret::Result<Plan>,
-) -> Result<Vec<How>> {
+) -> Result<Vec<(Option<Budget>, How)>> {
     let most = plan(&load(how)?)?;
     let has_own_memory = most.devices.iter().any(|device| device.host_bytes > 0);
-    let with = |budget: Budget| match has_own_memory {
+    let how = |budget: Budget| match has_own_memory {
         true => How { vram: budget, ..how.clone() },
         false => How { ram: budget, ..how.clone() },
     };
+    let with = |budget: Budget| (Some(budget), how(budget));
     if !named.is_empty() {
         return Ok(named.iter().copied().map(with).collect());
     }
-    let least = plan(&load(&with(Budget::Min))?)?.bytes();
+    let least = plan(&load(&how(Budget::Min))?)?.bytes();
     let more = most.bytes().saturating_sub(least);
     // A budget is for each device; those of several take about the same.
     let devices = most.devices.len().max(1) as u64;
