@@ -76,6 +76,7 @@ impl Running {
 
     /// Puts the planes' shares together and writes the rows from `first` on, a head of `vectors` vectors each; where the
     /// keys are `split`, only this cube's share of them, to be put together by [`join`](super::attention_split::join).
+    #[allow(clippy::too_many_arguments, reason = "kernels have no tuples")]
     pub fn combine<X: Float, N: Size>(
         &self,
         out: &mut Array<Vector<X, N>>,      // [batch, queries, heads, head_dim]

@@ -32,10 +32,10 @@ impl Bars {
             PullEvent::AsksAgain { url, reason } if said.insert(format!("{url}: {reason}")) => {
                 self.say(&format!("warning: {url}: {reason}; it is asked again"));
             }
-            PullEvent::Retries { file, reason } if self.screen.is_hidden() => {
-                if said.insert(format!("{file}: {reason}")) {
-                    self.say(&format!("warning: {file}: {reason}; the download goes on"));
-                }
+            PullEvent::Retries { file, reason }
+                if self.screen.is_hidden() && said.insert(format!("{file}: {reason}")) =>
+            {
+                self.say(&format!("warning: {file}: {reason}; the download goes on"));
             }
             PullEvent::Starts { model, bytes, there, .. } => *all = Some(self.add(model, bytes, there)),
             PullEvent::FileStarts { file, bytes, there } => {

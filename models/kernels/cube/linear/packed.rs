@@ -218,6 +218,7 @@ pub fn step<S: Numeric>(scale: S, #[comptime] format: Format) -> Step {
 
 /// The scale of a group of an output, as it is stored.
 #[cube]
+#[allow(clippy::manual_div_ceil, reason = "kernels have no `div_ceil`")]
 pub fn scale_of<S: Numeric>(
     scales: &Array<S>,
     output: usize,

@@ -32,6 +32,7 @@ pub struct Layer<R: CubeRuntime> {
 }
 
 /// A weight `[out, in]` as a device holds it.
+#[allow(clippy::large_enum_variant, reason = "there is one for each call, and it stays where it was made")]
 pub enum Matrix<R: CubeRuntime> {
     /// In a float dtype.
     Dense(CubeTensor<R>),
@@ -69,6 +70,7 @@ impl<R: CubeRuntime> Matrix<R> {
 }
 
 /// What becomes of the products of a row with the matrices.
+#[allow(clippy::large_enum_variant, reason = "there is one for each call, and it stays where it was made")]
 pub enum End<R: CubeRuntime> {
     /// Each is a result, one matrix after the other.
     Each,

@@ -129,7 +129,7 @@ fn block<W: Numeric, S: Numeric, A: Float, M: Size>(
     let mut block = CUBE_POS_Y as usize;
     let (mut matrix, mut outputs, mut before) = (0usize.runtime(), matrices.index(0usize).outputs, 0usize.runtime());
     if comptime!(blueprint.is_gated()) {
-        block = block * comptime!(OUTPUTS / 2);
+        block *= comptime!(OUTPUTS / 2);
     } else {
         #[unroll]
         for m in 1..blueprint.layers {
@@ -141,7 +141,7 @@ fn block<W: Numeric, S: Numeric, A: Float, M: Size>(
                 outputs = matrices.index(m).outputs;
             }
         }
-        block = block * OUTPUTS;
+        block *= OUTPUTS;
     }
     Block { matrix, first: block, outputs, before }
 }
@@ -191,7 +191,7 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
             let mut rights = Array::<Vector<X, Const<8>>>::new(row_tiles);
             #[unroll]
             for r in 0..row_tiles {
-                rights[r] = coming.input::<X>(stage * row_tiles + r, j, blueprint.format);
+                rights[r] = coming.input(stage * row_tiles + r, j, blueprint.format);
             }
             let part = Part { first_row, i, j, column: column + comptime!((stages + stage) * step) };
             load::<X, W, S, A, N, M>(input, matrices, &block, &part, stage, &mut coming, blueprint);

@@ -38,12 +38,7 @@ impl<X: Float, W: Numeric, S: Numeric, N: Size, M: Size> Coming<X, W, S, N, M> {
     }
 
     /// Eight numbers of the `r`th row of input, those that the weights of the same unit are multiplied by.
-    pub fn input<Y: Float>(
-        &self,
-        #[comptime] r: usize,
-        j: usize,
-        #[comptime] format: Option<Format>,
-    ) -> Vector<X, Const<8>> {
+    pub fn input(&self, #[comptime] r: usize, j: usize, #[comptime] format: Option<Format>) -> Vector<X, Const<8>> {
         if comptime!(format == Some(Format::Int4)) {
             // Four neighbours and the four that are 16 further, each half of a vector.
             let mut vector = Vector::<X, Const<8>>::empty();
@@ -69,6 +64,7 @@ fn vectors(format: Option<Format>) -> usize {
 /// Begins to load what the unit multiplies of a part: of row `8 · o + i` of the cube's block, for all `o`, and of row
 /// `i` of each tile of the input.
 #[cube]
+#[allow(clippy::if_same_then_else, reason = "one condition is decided when the kernel is made, the other when it runs")]
 pub fn load<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, X, N>,
     matrices: &Sequence<Weights<W, S, A, M>>,
