@@ -1,4 +1,32 @@
 #![doc = include_str!("../README.md")]
+//!
+//! ## Features
+//!
+//! | feature | gives | needs |
+//! |---|---|---|
+//! | `flex`, `ndarray`, `cuda`, `wgpu` | a backend each, any number of them | |
+//! | `hub` | [`Hub`]: models by their name, downloaded while they run | |
+//! | `json_schema` | [`JsonSchema`]: replies of a form | |
+//! | `stream` | [`TokenStream`] as an asynchronous stream | |
+//! | `server` | [`serve`]: the API over HTTP | `json_schema` |
+//! | `cli` | the command | `hub` |
+//!
+//! The default is `flex`, `hub`, `server`, `stream` and `cli`. Without any backend the library runs on whatever implements
+//! [`Backend`].
+//!
+//! ## What each backend does
+//!
+//! | | `flex` | `ndarray` | `cuda` | `wgpu` |
+//! |---|---|---|---|---|
+//! | hidden states and KV cache in | f32, bf16, f16 | f32 | f32, bf16, f16 | f32, and what the adapter has |
+//! | 16-bit weights | multiplied as they are stored | become f32 when they come | multiplied as they are stored | as the adapter has them, else f32 |
+//! | streamed weights | used where they were read | copied | uploaded by a stream of their own | copied by the backend |
+//! | budgets | `ram` | `ram` | `vram`, and `ram` for page-locked memory | `ram` |
+//! | packed weights (`int8`, `int4`, `fp8`) | own kernels | unpacked for each product | own kernels | unpacked for each product |
+//! | experts one by one | yes | yes | yes, some kept in host memory too | yes |
+//! | attention `flash` | one kernel | as `sdpa` | one kernel for most widths of heads | as `sdpa` |
+//! | sessions, in memory and on disk | yes | yes | yes | yes |
+//! | devices | the CPU | the CPU | one or several | one or several |
 
 mod batch;
 mod bench;
