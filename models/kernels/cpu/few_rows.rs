@@ -57,7 +57,13 @@ impl<'a> FewRows<'a, '_> {
     /// Adds the products of blocks of a row of weights and of all rows of `x`, a pair of them at a time: beyond the
     /// first pair, weights come from the cache.
     #[inline(always)]
-    fn add<S: Simd, F: Format<'a>>(&mut self, simd: S, rows: (Row<'a, F>, Option<Row<'a, F>>), blocks: Range<usize>, at: usize) {
+    fn add<S: Simd, F: Format<'a>>(
+        &mut self,
+        simd: S,
+        rows: (Row<'a, F>, Option<Row<'a, F>>),
+        blocks: Range<usize>,
+        at: usize,
+    ) {
         for (x, y) in self.x.chunks(2).zip(self.y.chunks_mut(2)) {
             match x {
                 [a, b] => {
