@@ -94,8 +94,10 @@ impl<'a, B: Backend> Batch<'a, B> {
         let first = self.count;
         let member = |(i, constraint): (usize, _)| {
             let seed = seed.wrapping_add(i as u64);
-            let sequence = Sequence::new(&prompt, (max_tokens, seed), self.tokenizer, self.config, options)?;
-            let sequence = sequence.constrained(constraint);
+            let mut sequence = Sequence::new(&prompt, (max_tokens, seed), self.tokenizer, self.config, options)?;
+            if let Some(constraint) = constraint {
+                sequence.constrain(constraint, &[])?;
+            }
             let gone = sequence.is_finished();
             Ok(Member { id: first + i, sequence, row: 0, input: prompt.clone(), end, gone })
         };

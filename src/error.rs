@@ -116,10 +116,17 @@ pub enum Error {
     #[error("unknown {what} `{found}`; expected {expected}")]
     Name { what: &'static str, found: String, expected: String },
 
+    #[error(
+        "{}: this session was made with {found}, this model has {expected}; load that one, or give another name",
+        path.display()
+    )]
+    OtherSession { path: PathBuf, expected: String, found: String },
     #[error("cancelled")]
     Cancelled,
     #[error("the prompt is empty; give at least one token")]
     EmptyPrompt,
+    #[error("there is no sequence {sequence}: there are {count}, counted from 0")]
+    NoSequence { sequence: usize, count: usize },
     #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]
     TokenId { id: u32, vocab_size: usize },
     #[error(

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::cache::Cache;
 use crate::engine::{Engine, Request, Rows};
 use crate::error::{AtPath, Error, Result};
+use crate::fingerprint::Fingerprint;
 use crate::sequence::Sequence;
 
 /// Keys and values of one conversation, so that a turn computes only what is new in it.
@@ -26,7 +27,7 @@ pub struct Session<B: Backend> {
     pub(crate) cache: Cache<B>,
     /// The reply that has been begun and not ended.
     pub(crate) reply: Option<Reply>,
-    fingerprint: String,
+    fingerprint: Fingerprint,
 }
 
 /// A reply that goes on, and where its sampler is.
@@ -41,7 +42,8 @@ pub(crate) struct Reply {
 /// What stands beside the tensors of a session's file.
 #[derive(Serialize, Deserialize)]
 struct Header {
-    fingerprint: String,
+    /// Of the model that made the arrays, if there are any.
+    fingerprint: Option<String>,
     tokens: Vec<u32>,
     reply: Option<Reply>,
     note: Value,
@@ -107,7 +109,7 @@ impl<B: Backend> Session<B> {
     /// Writes everything to a file, and `note` beside it; the file is replaced once the new one is whole.
     pub(crate) fn save(&self, path: &Path, note: &Value) -> Result<()> {
         let header = Header {
-            fingerprint: self.fingerprint.clone(),
+            fingerprint: (!self.is_empty()).then(|| self.fingerprint.text()).transpose()?,
             tokens: self.cache.tokens(0).to_vec(),
             reply: self.reply.clone(),
             note: note.clone(),
@@ -142,8 +144,11 @@ impl<B: Backend> Session<B> {
         let unfit = |reason: &str| Error::Unsupported { path: path.to_owned(), reason: reason.to_owned() };
         let header = header.ok_or_else(|| unfit("this is not a session; give another name"))?;
         let header: Header = serde_json::from_str(header).map_err(|error| json(path, &error))?;
-        if header.fingerprint != self.fingerprint {
-            return Err(unfit("this session is of another model or dtype; give another name"));
+        if let Some(found) = header.fingerprint {
+            let expected = self.fingerprint.text()?;
+            if found != expected {
+                return Err(Error::OtherSession { path: path.to_owned(), expected, found });
+            }
         }
         if header.tokens.len() > self.context() {
             return Err(unfit("this session is longer than there is room for; raise --context"));

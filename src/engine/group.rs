@@ -66,6 +66,12 @@ impl<'a, B: Backend> Group<'a, B> {
         self.cache.begin(&self.positions, &self.tokens);
     }
 
+    /// Goes back to before a pass that has failed: some layers have seen its tokens, others have not.
+    pub(super) fn undo(&mut self) {
+        let before = self.cache.columns().columns() - self.positions.columns();
+        self.cache.truncate(before);
+    }
+
     /// Of the logits of a pass those that were asked for.
     pub(super) fn answer(&self, logits: Logits) -> Logits {
         match self.asked.filter(|_| self.rows == Rows::All) {

@@ -30,6 +30,7 @@ use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
 use crate::error::{Error, Least, Result};
+use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::stats::PassStats;
 use crate::stream::{Readers, Transfer};
@@ -225,9 +226,9 @@ impl<B: Backend> Engine<B> {
         self.stages[stage].device.clone()
     }
 
-    /// What tells this model from others, as far as its keys and values go.
-    pub(crate) fn fingerprint(&self) -> String {
-        format!("{:?}, {:?}, {} bytes", self.dims(), self.dtype(), self.checkpoint().bytes())
+    /// What tells this model's keys and values from those of others.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self.parts.checkpoint.clone(), self.dims(), self.dtype())
     }
 
     /// Refuses tokens that the model does not have.
@@ -272,7 +273,7 @@ impl<B: Backend> Engine<B> {
 
     /// Runs the model over new tokens of every sequence in `cache`, which may differ in number.
     ///
-    /// After an error the cache is of no use: some layers have seen the tokens, others have not.
+    /// After an error the cache is as it was, or empty where that is gone.
     pub(crate) fn forward(
         &mut self,
         tokens: &[Vec<u32>],
@@ -293,7 +294,10 @@ impl<B: Backend> Engine<B> {
         let result = self.entered(|engine| {
             let result = engine.pass(groups, &mut stats);
             match result.is_err() {
-                true => engine.stages.iter_mut().for_each(Stage::stop),
+                true => {
+                    engine.stages.iter_mut().for_each(Stage::stop);
+                    groups.iter_mut().for_each(Group::undo);
+                }
                 // A prompt takes more memory than the tokens after it.
                 false if groups.iter().any(|group| group.positions.columns() > 1) => {
                     engine.stages.iter().try_for_each(Stage::clean_up)?;
