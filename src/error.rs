@@ -121,6 +121,8 @@ pub enum Error {
         path.display()
     )]
     OtherSession { path: PathBuf, expected: String, found: String },
+    #[error("the thread that generates has panicked; this is a defect, report it with what is on standard error")]
+    Panicked,
     #[error("cancelled")]
     Cancelled,
     #[error("the prompt is empty; give at least one token")]
