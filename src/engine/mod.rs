@@ -287,8 +287,10 @@ impl<B: Backend> Engine<B> {
     /// The same of several groups of sequences, each with a cache of its own: weights are brought once for all of them.
     pub(crate) fn forward_all(&mut self, groups: &mut [Group<'_, B>]) -> Result<(Vec<Logits>, PassStats)> {
         let started = Instant::now();
-        let vocab_size = self.dims().vocab_size;
-        groups.iter().try_for_each(|group| group.check(vocab_size))?;
+        for group in groups.iter() {
+            group.check()?;
+            group.tokens.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
+        }
         groups.iter_mut().for_each(|group| group.begin(self.parts.decoder.as_ref()));
         let mut stats = PassStats { tokens: groups.iter().map(Group::count).sum(), ..PassStats::default() };
         let result = self.entered(|engine| {
