@@ -9,6 +9,7 @@ mod measure;
 mod mix;
 mod needs;
 mod pass;
+mod request;
 mod stage;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
@@ -23,6 +24,7 @@ use leveret_models::{Backend, Dims};
 pub use cancellation::Cancellation;
 pub(crate) use group::Group;
 pub(crate) use logits::{Logits, Rows};
+pub(crate) use request::Request;
 pub(crate) use stage::Stage;
 
 use self::embedding::Embedding;
@@ -63,32 +65,6 @@ pub(crate) struct Engine<B: Backend> {
     /// Sequences that the plan is made for.
     batch: usize,
     cancellation: Cancellation,
-}
-
-/// What a generation asks for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
-    /// Sequences.
-    pub(crate) batch: usize,
-    /// Columns of the longest pass.
-    pub(crate) seq: usize,
-    /// Columns of the KV cache in the end.
-    pub(crate) columns: usize,
-    pub(crate) rows: Rows,
-    /// Whether sequences come and go: their caches are then copied, a layer at a time.
-    pub(crate) joins: bool,
-}
-
-impl Request {
-    /// One sequence, or several that begin and end together.
-    pub(crate) fn new(batch: usize, seq: usize, columns: usize, rows: Rows) -> Self {
-        Self { batch, seq, columns, rows, joins: false }
-    }
-
-    /// The least that can be asked for.
-    pub(crate) fn one_token() -> Self {
-        Self::new(1, 1, 1, Rows::Last)
-    }
 }
 
 impl<B: Backend> Engine<B> {
