@@ -88,6 +88,10 @@ impl<'a, B: Backend> Batch<'a, B> {
         options: &GenerateOptions,
         constraints: Vec<Option<Box<dyn Constraint>>>,
     ) -> Result<Range<usize>> {
+        let (wanted, room) = (constraints.len(), self.room());
+        if wanted > room {
+            return Err(Error::NoRoom { wanted, room });
+        }
         let max_tokens = self.config.max_tokens(options, prompt.len(), self.context)?;
         let seed: u64 = options.seed.unwrap_or_else(rand::random);
         let end = prompt.len() + max_tokens;

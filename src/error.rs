@@ -127,6 +127,8 @@ pub enum Error {
     Cancelled,
     #[error("the prompt is empty; give at least one token")]
     EmptyPrompt,
+    #[error("{wanted} sequences are to join, there is room for {room}; wait until others end, or make room for more")]
+    NoRoom { wanted: usize, room: usize },
     #[error("there is no sequence {sequence}: there are {count}, counted from 0")]
     NoSequence { sequence: usize, count: usize },
     #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]

@@ -130,7 +130,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         let mut unread = [reply.prompt.as_slice(), &reply.tokens].concat();
         let kept = session.keep_prefix_of(&unread, engine.fixed_up_to());
         unread.drain(..kept);
-        session.reply = Some(reply);
+        session.reply = Some(reply).filter(|_| !sequence.is_finished());
         let (sequences, unread, stats) = (vec![sequence], vec![unread], Stats::default());
         Ok(Self { engine, session: Held::Lent(session), sequences, unread, ready, stats, started, failed: false })
     }

@@ -9,7 +9,7 @@ use futures_core::Stream;
 use leveret_models::Backend;
 
 use crate::engine::Cancellation;
-use crate::error::{Error, Result};
+use crate::error::{AtPath, Error, Result};
 use crate::generate::Token;
 use crate::model::Model;
 use crate::options::GenerateOptions;
@@ -45,7 +45,7 @@ impl TokenStream {
         let channel = Arc::new(Mutex::new(Channel::default()));
         let sender = Sender(channel.clone());
         let (model, prompt, options) = (model.clone(), prompt.into(), options.clone());
-        std::thread::spawn(move || {
+        let run = move || {
             let mut model = lock(&model);
             // Dropped before the model is free: what ends this generation is to end no other.
             let sender = sender;
@@ -58,7 +58,11 @@ impl TokenStream {
                     sender.send(Err(error));
                 }
             }
-        });
+        };
+        let name = "leveret-stream";
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(run).at(name) {
+            lock(&channel).tokens.push_back(Err(error));
+        }
         Self(channel)
     }
 }

@@ -1,9 +1,10 @@
 //! Replies that a constraint keeps to a form, alone and beside others.
 
-use leveret::{Constraint, Error, FinishReason, GenerateOptions, Result, Token};
+use leveret::{Constraint, Error, FinishReason, GenerateOptions, JsonSchema, Result, Token};
 use rstest::rstest;
+use serde_json::{Value, json};
 
-use crate::support::{fixture, greedy, load};
+use crate::support::{demo, fixture, greedy, load};
 
 /// Lets tokens follow each other in the order of their numbers; after each, so many have no alternative.
 struct Count {
@@ -110,4 +111,84 @@ fn a_resumed_reply_goes_on_in_its_grammar(#[values(1, 3)] step: u32, #[values(1,
     let reply = model.stream_in(&mut session, vec![5u32, 6], &options).unwrap();
     let (replies, _) = reply.constrained(0, Count::by(step)).unwrap().finish().unwrap();
     assert_eq!(replies[0].tokens, Vec::from_iter(70..82));
+}
+
+/// A JSON document begun in a session is ended in it, beside others as alone.
+#[rstest]
+fn a_document_is_whole(#[values(0, 1, 3, 8)] said: usize) {
+    let mut model = load(&demo());
+    let schema = json!({
+        "type": "object",
+        "properties": { "town": { "enum": ["London", "Bombay", "Hong Kong"] }, "days": { "enum": [7, 80] } },
+        "required": ["town", "days"],
+        "additionalProperties": false
+    });
+    let grammars = model.grammars().unwrap();
+    let constraint = || Box::new(JsonSchema::new(&grammars, &schema).unwrap());
+    let options = GenerateOptions { ignore_eos: false, ..greedy(60) };
+    let prompts = ["Phileas Fogg travels:", "The mansion in Saville Row"];
+    let together = model.stream_batch(prompts, &options).unwrap();
+    let (replies, _) = together.constrained(0, constraint()).unwrap().finish().unwrap();
+    let town = serde_json::from_str::<Value>(&replies[0].text).unwrap()["town"].clone();
+    assert!(town.is_string());
+    assert_eq!(replies[1], model.generate(prompts[1], &options).unwrap().0);
+
+    let mut session = model.session(128).unwrap();
+    let mut begun = model.stream_in(&mut session, prompts[0], &options).unwrap().constrained(0, constraint()).unwrap();
+    (0..said).for_each(|_| drop(begun.next().unwrap().unwrap()));
+    drop(begun);
+    let resumed = model.stream_in(&mut session, prompts[0], &options).unwrap();
+    assert_eq!(resumed.constrained(0, constraint()).unwrap().finish().unwrap().0[0], replies[0]);
+}
+
+/// Recites these tokens, whatever the model would say.
+struct Recital(Vec<u32>);
+
+impl Constraint for Recital {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
+        let next = self.0.first().copied();
+        let others = (0..).zip(logits).filter(|(id, _)| Some(*id) != next);
+        others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        Ok(())
+    }
+
+    fn push(&mut self, _: u32) -> Result<Vec<u32>> {
+        self.0.remove(0);
+        Ok(Vec::new())
+    }
+}
+
+/// Characters and stop strings are found though tokens cut both into pieces.
+#[rstest]
+#[case::a_character("é", "caf", FinishReason::Stop)]
+#[case::across("→ 日", "café ", FinishReason::Stop)]
+#[case::after_a_start_that_came_to_nothing("→→ 日", "café ", FinishReason::Stop)]
+#[case::never("→x", "café →→ 日本", FinishReason::Length)]
+fn stop_strings_are_found_across_tokens(#[case] stop: &str, #[case] want: &str, #[case] reason: FinishReason) {
+    let mut model = load(&demo());
+    let said = if stop == "→ 日" { "café → 日本" } else { "café →→ 日本" };
+    let ids = model.tokenizer().unwrap().encode(said, false).unwrap();
+    assert!(ids.len() > said.chars().count(), "characters are cut into tokens");
+    let options = GenerateOptions { stop: vec![stop.to_owned()], ..greedy(ids.len()) };
+    let reply = model.stream("It was a", &options).unwrap();
+    let (replies, _) = reply.constrained(0, Box::new(Recital(ids))).unwrap().finish().unwrap();
+    assert_eq!((replies[0].text.as_str(), replies[0].finish_reason), (want, reason));
+}
+
+/// A constraint that nothing can follow is an error, whether the likeliest token is taken or one is drawn.
+#[rstest]
+fn no_token_left_is_an_error(#[values(0.0, 1.0)] temperature: f32) {
+    let mut model = load(&demo());
+    let options = GenerateOptions { temperature: Some(temperature), ..greedy(4) };
+    let mut reply = model.stream("It was a", &options).unwrap().constrained(0, Box::new(Recital(vec![50]))).unwrap();
+    assert_eq!(reply.next().unwrap().unwrap().id, 50);
+    let error = reply.next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("no token may follow"), "{error}");
+}
+
+#[test]
+fn a_sequence_that_is_not_there_has_no_constraint() {
+    let mut model = load(&demo());
+    let error = model.stream("It was a", &greedy(4)).unwrap().constrained(1, Count::by(1)).err().unwrap().to_string();
+    assert_eq!(error, "there is no sequence 1: there are 1, counted from 0");
 }

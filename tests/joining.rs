@@ -80,6 +80,8 @@ fn those_who_leave_make_room() {
     let mut batch = model.batch(2, 64).unwrap();
     let (first, second) = (batch.join(vec![50], &greedy(20)).unwrap(), batch.join(vec![60], &greedy(20)).unwrap());
     batch.step().unwrap();
+    let error = batch.join(vec![70], &greedy(20)).unwrap_err().to_string();
+    assert!(error.contains("1 sequences are to join, there is room for 0"), "{error}");
     batch.leave(first);
     assert_eq!((batch.len(), batch.room()), (1, 1));
     let (tokens, _) = batch.step().unwrap();

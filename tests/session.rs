@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use burn::backend::Flex;
 use burn::prelude::Tensor;
 use leveret::models::layers::{Attention, AttentionInput, Eager};
-use leveret::{Backend, Cancellation, Error, GenerateOptions, Model, RunDtype};
+use leveret::{Backend, Cancellation, Error, FinishReason, GenerateOptions, Model, RunDtype};
 use rstest::rstest;
 use safetensors::SafeTensors;
 use serde_json::json;
@@ -137,6 +137,30 @@ fn a_pass_cancelled_at_any_layer_spoils_nothing(
             break;
         }
     }
+}
+
+/// What was said of a reply is given again as far as it is asked for, also after a call that failed.
+#[test]
+fn a_reply_goes_on_within_what_is_asked_for() {
+    let mut model = load(&demo());
+    let mut session = model.session(128).unwrap();
+    let prompt = "The mansion in Saville Row";
+    let options = GenerateOptions { temperature: Some(1.0), seed: Some(4), ..greedy(9) };
+    let want = model.generate(prompt, &options).unwrap().0.tokens;
+    let mut reply = model.stream_in(&mut session, prompt, &options).unwrap();
+    (0..5).for_each(|_| drop(reply.next().unwrap().unwrap()));
+    drop(reply);
+    let other_seed = GenerateOptions { seed: Some(5), ..options };
+    let wrong = GenerateOptions { top_p: Some(7.0), ..other_seed.clone() };
+    assert!(model.stream_in(&mut session, prompt, &wrong).is_err());
+    assert!(model.stream_in(&mut session, prompt, &greedy(1000)).is_err());
+    let fewer = GenerateOptions { max_tokens: Some(7), ..other_seed.clone() };
+    let mut reply = model.stream_in(&mut session, prompt, &fewer).unwrap();
+    assert_eq!(reply.by_ref().take(6).map(|token| token.unwrap().id).collect::<Vec<_>>(), want[..6]);
+    drop(reply);
+    let fewer = GenerateOptions { max_tokens: Some(2), ..other_seed };
+    let (replies, _) = model.stream_in(&mut session, prompt, &fewer).unwrap().finish().unwrap();
+    assert_eq!((&replies[0].tokens[..], replies[0].finish_reason), (&want[..2], FinishReason::Length));
 }
 
 /// A reply that was written down half way goes on in another process with the tokens that it would have had.
