@@ -117,10 +117,10 @@ pub enum Error {
     Name { what: &'static str, found: String, expected: String },
 
     #[error(
-        "{}: this session was made with {found}, this model has {expected}; load that one, or give another name",
-        path.display()
+        "{}this session was made with {found}, this model has {expected}; load that one, or give another name",
+        path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
     )]
-    OtherSession { path: PathBuf, expected: String, found: String },
+    OtherSession { path: Option<PathBuf>, expected: String, found: String },
     #[error("the thread that generates has panicked; this is a defect, report it with what is on standard error")]
     Panicked,
     #[error("cancelled")]

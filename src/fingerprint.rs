@@ -31,6 +31,12 @@ impl Fingerprint {
         Self { checkpoint, dims, dtype, digest: Arc::default() }
     }
 
+    /// Whether the two are of one model; files are read only where it is not the same in memory.
+    pub(crate) fn is(&self, other: &Self) -> Result<bool> {
+        let same = Arc::ptr_eq(&self.checkpoint, &other.checkpoint) && self.dtype == other.dtype;
+        Ok(same || self.text()? == other.text()?)
+    }
+
     /// In words, as it stands in a file; of weights that are still on their way it waits for all.
     pub(crate) fn text(&self) -> Result<String> {
         let digest = match self.digest.get() {

@@ -117,6 +117,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         options: &GenerateOptions,
     ) -> Result<Self> {
         let started = Instant::now();
+        session.check_model(engine)?;
         let context = session.context();
         let max_tokens = config.max_tokens(options, prompt.len(), context)?;
         let begun = session.reply.as_ref().filter(|reply| reply.prompt == prompt);

@@ -86,6 +86,18 @@ impl<B: Backend> Session<B> {
         self.reply = None;
     }
 
+    /// Refuses an engine of another model.
+    pub(crate) fn check_model(&self, engine: &Engine<B>) -> Result<()> {
+        let fingerprint = engine.fingerprint();
+        match fingerprint.is(&self.fingerprint)? {
+            true => Ok(()),
+            false => {
+                let (expected, found) = (fingerprint.text()?, self.fingerprint.text()?);
+                Err(Error::OtherSession { path: None, expected, found })
+            }
+        }
+    }
+
     /// Goes back to what `tokens` begin with; gives how many of them need not be computed. One always is.
     ///
     /// Where rotations are the same up to a length alone, `fixed`, what goes beyond it is of use as a whole or not at all.
@@ -147,8 +159,11 @@ impl<B: Backend> Session<B> {
         if let Some(found) = header.fingerprint {
             let expected = self.fingerprint.text()?;
             if found != expected {
-                return Err(Error::OtherSession { path: path.to_owned(), expected, found });
+                return Err(Error::OtherSession { path: Some(path.to_owned()), expected, found });
             }
+        }
+        if header.reply.as_ref().is_some_and(|reply| reply.drawn > reply.tokens.len() as u64) {
+            return Err(unfit("its reply has more draws than tokens; give another name"));
         }
         if header.tokens.len() > self.context() {
             return Err(unfit("this session is longer than there is room for; raise --context"));

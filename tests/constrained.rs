@@ -186,6 +186,19 @@ fn no_token_left_is_an_error(#[values(0.0, 1.0)] temperature: f32) {
     assert!(error.contains("no token may follow"), "{error}");
 }
 
+/// A checkpoint may name end-of-sequence tokens that its vocabulary has not.
+#[test]
+fn an_eos_token_out_of_range_ends_no_grammar() {
+    let dir = crate::support::copy_of(&demo());
+    let write = |ids: &str| {
+        std::fs::write(dir.path().join("generation_config.json"), format!(r#"{{"eos_token_id": {ids}}}"#)).unwrap();
+        load(dir.path()).grammars().map(|_| ())
+    };
+    write("[0, 4000000]").unwrap();
+    let error = write("4000000").unwrap_err().to_string();
+    assert!(error.contains("no end-of-sequence token that it has"), "{error}");
+}
+
 #[test]
 fn a_sequence_that_is_not_there_has_no_constraint() {
     let mut model = load(&demo());

@@ -1,5 +1,6 @@
 //! What a conversation has computed is kept between its turns, after a cancellation, and on disk.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -139,6 +140,19 @@ fn a_pass_cancelled_at_any_layer_spoils_nothing(
     }
 }
 
+/// A session in memory is of one model too; the same checkpoint loaded again is the same.
+#[test]
+fn a_session_is_refused_by_another_model() {
+    let mut model = load(&fixture("llama"));
+    let mut session = model.session(64).unwrap();
+    let want = model.stream_in(&mut session, vec![5u32, 6], &greedy(4)).unwrap().finish().unwrap().0;
+    drop(model);
+    let error = load(&demo()).stream_in(&mut session, vec![5u32, 6], &greedy(4)).err().unwrap().to_string();
+    assert!(error.starts_with("this session was made with 2 layers of "), "{error}");
+    let mut again = load(&fixture("llama"));
+    assert_eq!(again.stream_in(&mut session, vec![5u32, 6], &greedy(4)).unwrap().finish().unwrap().0, want);
+}
+
 /// What was said of a reply is given again as far as it is asked for, also after a call that failed.
 #[test]
 fn a_reply_goes_on_within_what_is_asked_for() {
@@ -189,9 +203,25 @@ fn a_session_goes_on_from_disk() {
     assert!(model.load_session(&path, 128).is_err());
 }
 
+/// Cuts a checkpoint of one file into two.
+fn shard(dir: &Path) {
+    let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
+    let mut tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
+    let half = tensors.split_off(tensors.len() / 2);
+    let mut weight_map = serde_json::Map::new();
+    for (file, tensors) in [("1.safetensors", half), ("2.safetensors", tensors)] {
+        weight_map.extend(tensors.iter().map(|(name, _)| (name.clone(), json!(file))));
+        safetensors::serialize_to_file(tensors, None, &dir.join(file)).unwrap();
+    }
+    let index = json!({ "weight_map": weight_map }).to_string();
+    std::fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
+    std::fs::remove_file(dir.join("model.safetensors")).unwrap();
+}
+
 /// What a session has computed is of use to the same weights under the same config alone, wherever they lie.
 #[rstest]
 #[case::the_same("")]
+#[case::other_files("files")]
 #[case::other_sizes("qwen2")]
 #[case::other_dtype("dtype")]
 #[case::other_weights("weights")]
@@ -224,12 +254,13 @@ fn a_session_is_of_one_checkpoint(#[case] change: &str) {
             assert!(config.contains("10000.0"));
             *bytes = config.replace("10000.0", "20000.0").into_bytes();
         }),
+        "files" => shard(copy.path()),
         _ => {}
     }
     let dtype = if change == "dtype" { RunDtype::Bfloat16 } else { RunDtype::Float32 };
     let mut other = Model::<Flex>::builder(copy.path()).dtype(dtype).load().unwrap();
     let loaded = other.load_session(&path, 64);
-    if change.is_empty() {
+    if change.is_empty() || change == "files" {
         assert_eq!(loaded.unwrap().0.len(), session.len());
         return;
     }
