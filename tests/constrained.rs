@@ -76,20 +76,21 @@ fn forced_tokens_leave_the_rest_of_a_batch_as_it_is(
     }
 }
 
+/// Allows all, and wants two certain tokens after each.
+struct Refrain;
+impl Constraint for Refrain {
+    fn mask(&mut self, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&mut self, _: u32) -> Result<Vec<u32>> {
+        Ok(vec![30, 31])
+    }
+}
+
 /// A constraint that leaves a choice sees the same logits as alone.
 #[rstest]
 fn a_constrained_row_is_computed_as_if_alone(#[values("mistral", "qwen3_5")] name: &str) {
-    /// Allows all, and wants two certain tokens after each.
-    struct Refrain;
-    impl Constraint for Refrain {
-        fn mask(&mut self, _: &mut [f32]) -> Result<()> {
-            Ok(())
-        }
-
-        fn push(&mut self, _: u32) -> Result<Vec<u32>> {
-            Ok(vec![30, 31])
-        }
-    }
     let mut model = load(&fixture(name));
     let prompts: Vec<Vec<u32>> = vec![vec![5, 6], (1..9).collect()];
     let alone = model.stream(prompts[0].clone(), &greedy(18)).unwrap();
@@ -111,6 +112,20 @@ fn a_resumed_reply_goes_on_in_its_grammar(#[values(1, 3)] step: u32, #[values(1,
     let reply = model.stream_in(&mut session, vec![5u32, 6], &options).unwrap();
     let (replies, _) = reply.constrained(0, Count::by(step)).unwrap().finish().unwrap();
     assert_eq!(replies[0].tokens, Vec::from_iter(70..82));
+}
+
+/// A reply cannot go on in a grammar that would not have let it come so far.
+#[test]
+fn another_grammar_is_refused() {
+    let mut model = load(&fixture("llama"));
+    let mut session = model.session(64).unwrap();
+    let reply = model.stream_in(&mut session, vec![5u32, 6], &greedy(12)).unwrap();
+    let mut reply = reply.constrained(0, Count::by(2)).unwrap();
+    reply.next().unwrap().unwrap();
+    drop(reply);
+    let reply = model.stream_in(&mut session, vec![5u32, 6], &greedy(12)).unwrap();
+    let error = reply.constrained(0, Box::new(Refrain)).err().unwrap().to_string();
+    assert!(error.contains("the reply that goes on has token 71 where 30 has to be"), "{error}");
 }
 
 /// A JSON document begun in a session is ended in it, beside others as alone.
