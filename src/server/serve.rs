@@ -1,0 +1,85 @@
+use std::future::Future;
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use leveret_models::Backend;
+
+use super::failure::Failure;
+use super::health::Health;
+use super::limits::Limits;
+use super::metrics::Metrics;
+use super::options::ServerOptions;
+use super::origin::Guard;
+use super::router::router;
+use super::scheduler;
+use super::state::{State, now};
+use super::words::Words;
+use crate::error::{AtPath, Error, Result};
+use crate::model::Model;
+
+/// A model and what its requests may take.
+#[derive(Debug)]
+pub struct Server<B: Backend> {
+    model: Model<B>,
+    options: ServerOptions,
+}
+
+impl<B: Backend> Server<B> {
+    /// Makes room for all that the server computes at once: what does not fit is told before anybody can ask.
+    pub fn new(mut model: Model<B>, options: ServerOptions) -> Result<Self> {
+        model.batch(options.max_sequences, options.context)?;
+        Ok(Self { model, options })
+    }
+
+    /// Serves at a socket until `shutdown`, then ends what has been begun.
+    pub fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Self { mut model, options } = self;
+        let (jobs, receiver) = channel();
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        let (max_sequences, context) = (options.max_sequences, options.context);
+        let address = listener.local_addr().at("socket")?;
+        let guard = Arc::new(Guard::new(&options, address.ip()));
+        let state = Arc::new(State {
+            encoder: model.encoder().clone(),
+            words: Words::new(model.encoder()),
+            limits: Limits::new(&model, context),
+            grammars: model.grammars().map_err(Failure::from),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            jobs,
+            started: now(),
+            options,
+        });
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().at("threads")?;
+        let batch = model.batch(max_sequences, context)?;
+        let address = address.to_string();
+        listener.set_nonblocking(true).at(&address)?;
+        std::thread::scope(|scope| {
+            let server = scope.spawn(move || {
+                let served = runtime.block_on(async {
+                    let listener = tokio::net::TcpListener::from_std(listener)?;
+                    axum::serve(listener, router(state, guard)).with_graceful_shutdown(shutdown).await
+                });
+                // What still computes for nobody need not be waited for.
+                runtime.shutdown_background();
+                served
+            });
+            // Ends when the server has: then nobody can send jobs any more.
+            let work = AssertUnwindSafe(|| scheduler::run(batch, &receiver, &metrics));
+            if let Err(panic) = catch_unwind(work) {
+                health.fail(panic.as_ref());
+                metrics.clear();
+            }
+            // Whoever waits or comes now is told.
+            drop(receiver);
+            server.join().map_err(|_| Error::ReaderStopped)?.at(&address)?;
+            match health.reason() {
+                Some(reason) => Err(Error::SchedulerEnded { reason: reason.to_owned() }),
+                None => Ok(()),
+            }
+        })
+    }
+}
