@@ -68,6 +68,11 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some("origin_not_allowed"), message)
     }
 
+    pub(super) fn stopped() -> Self {
+        let message = "the server is shutting down";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("shutting_down"), message)
+    }
+
     /// The thread that runs the model is no more.
     pub(super) fn scheduler_ended() -> Self {
         let message =

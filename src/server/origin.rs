@@ -62,7 +62,7 @@ impl Guard {
         let origins = options.allow_origins.clone();
         let names = origins.iter().filter_map(AllowedOrigin::authority).map(|name| name.host().to_owned());
         let names: Vec<_> = names.chain(options.host.iter().map(|host| host.to_ascii_lowercase())).collect();
-        let closed = address.is_loopback() && !origins.iter().any(AllowedOrigin::is_any);
+        let closed = address.to_canonical().is_loopback() && !origins.iter().any(AllowedOrigin::is_any);
         Self { names: closed.then_some(names), origins }
     }
 
@@ -100,7 +100,9 @@ impl Guard {
 /// Whether a name or address leads to this machine whoever is asked.
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Lets those through that may ask.

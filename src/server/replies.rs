@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
@@ -20,11 +21,14 @@ pub(super) struct Replies {
     pub(super) count: usize,
     pub(super) prompt_tokens: usize,
     unfinished: usize,
+    /// Keeps the server from ending meanwhile.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Replies {
     /// Asks for `fields.n` replies to each prompt.
     pub(super) async fn ask(state: &Arc<State>, prompts: Vec<Prompt>, fields: &Fields) -> Result<Self, Failure> {
+        let permit = state.permits.clone().try_acquire_owned().map_err(|_| Failure::stopped())?;
         let deadline = Instant::now() + state.timeout();
         let (shared, wanted) = (state.clone(), fields.clone());
         // Templates, tokenizers and grammars may take their time.
@@ -34,7 +38,8 @@ impl Replies {
         let prompt_tokens = parts.iter().map(|part| part.prompt.len()).sum();
         let (sender, events) = unbounded_channel();
         state.queue(Job { parts, options: fields.options.clone(), events: sender })?;
-        Ok(Self { events, deadline, seconds: state.options.timeout, count, prompt_tokens, unfinished: count })
+        let (seconds, unfinished) = (state.options.timeout, count);
+        Ok(Self { events, deadline, seconds, count, prompt_tokens, unfinished, _permit: permit })
     }
 
     /// The next token of any reply; none when all have ended.

@@ -3,8 +3,11 @@ use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use axum::Router;
 use leveret_models::Backend;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::failure::Failure;
 use super::health::Health;
@@ -18,6 +21,12 @@ use super::state::{State, now};
 use super::words::Words;
 use crate::error::{AtPath, Error, Result};
 use crate::model::Model;
+
+/// Requests that go on at once at most.
+const REQUESTS: u32 = 1 << 20;
+
+/// How long connections may take to send what has been computed.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A model and what its requests may take.
 #[derive(Debug)]
@@ -40,6 +49,7 @@ impl<B: Backend> Server<B> {
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
         let (max_sequences, context) = (options.max_sequences, options.context);
         let address = listener.local_addr().at("socket")?;
+        let permits = Arc::new(Semaphore::new(REQUESTS as usize));
         let guard = Arc::new(Guard::new(&options, address.ip()));
         let state = Arc::new(State {
             encoder: model.encoder().clone(),
@@ -49,6 +59,7 @@ impl<B: Backend> Server<B> {
             metrics: metrics.clone(),
             health: health.clone(),
             jobs,
+            permits: permits.clone(),
             started: now(),
             options,
         });
@@ -59,10 +70,7 @@ impl<B: Backend> Server<B> {
         listener.set_nonblocking(true).at(&address)?;
         std::thread::scope(|scope| {
             let server = scope.spawn(move || {
-                let served = runtime.block_on(async {
-                    let listener = tokio::net::TcpListener::from_std(listener)?;
-                    axum::serve(listener, router(state, guard)).with_graceful_shutdown(shutdown).await
-                });
+                let served = runtime.block_on(listen(listener, router(state, guard), shutdown, permits));
                 // What still computes for nobody need not be waited for.
                 runtime.shutdown_background();
                 served
@@ -81,5 +89,30 @@ impl<B: Backend> Server<B> {
                 None => Ok(()),
             }
         })
+    }
+}
+
+/// Answers until `shutdown`, and then until all requests that have begun are answered.
+async fn listen(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    permits: Arc<Semaphore>,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let (sender, ending) = oneshot::channel();
+    let shutdown = async {
+        shutdown.await;
+        let _ = sender.send(());
+    };
+    // A connection on which nothing is asked, or not to the end, would be waited for without end.
+    let answered = async {
+        let _ = ending.await;
+        let _all = permits.acquire_many(REQUESTS).await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future() => served,
+        () = answered => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 use super::health::Health;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     pub(super) jobs: Sender<Job>,
+    /// A permit for each request that goes on; none are left once the server ends.
+    pub(super) permits: Arc<Semaphore>,
     /// Seconds since 1970 at which the server started.
     pub(super) started: u64,
 }

@@ -1,9 +1,10 @@
 //! What becomes of requests when the server ends, or what it runs on.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use burn::backend::Flex;
 use burn::prelude::Tensor;
@@ -38,6 +39,31 @@ fn an_interrupted_server_ends_what_it_has_begun(#[case] signal: &str) {
     assert!(TcpStream::connect(server.address).is_err());
 }
 
+/// Connections on which nobody asks, or not to the end, are not waited for.
+#[cfg(unix)]
+#[test]
+fn a_silent_connection_does_not_keep_a_server() {
+    let mut server = Server::start(&[]);
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let _silent = ["", "GET /health HTT", &format!("{head}Content-Length: 500\r\n\r\n{{")].map(|begun| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(begun.as_bytes()).unwrap();
+        stream
+    });
+    assert_eq!(server.get("/health").0, 200);
+    let process = server.process.as_mut().unwrap();
+    assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let status = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "the server goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(status.success());
+}
+
 /// Nobody is told that it listens when it cannot.
 #[test]
 fn what_does_not_fit_fails_before_it_listens() {
@@ -62,7 +88,7 @@ struct Failing(AtomicUsize);
 impl<B: Backend> Attention<B> for Failing {
     fn forward(&self, input: AttentionInput<'_, B>) -> Tensor<B, 4> {
         assert_ne!(self.0.fetch_add(1, Ordering::Relaxed), 200, "the device has gone");
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
         Eager.forward(input)
     }
 }
