@@ -114,3 +114,17 @@ fn top_logprobs(id: u32, told: &Logprobs, words: &Words) -> Map<String, Value> {
         map
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::words::tests::words;
+
+    #[test]
+    fn tokens_that_read_the_same_are_all_told() {
+        let words = words(&[b"a", b"a", b"b", b"a"]);
+        let told = Logprobs { logprob: -4.0, top: vec![(0, -1.0), (2, -2.0), (1, -3.0)] };
+        let map = json!({ "a": -1.0, "b": -2.0, "token_id:1": -3.0, "token_id:3": -4.0 });
+        assert_eq!(Value::Object(top_logprobs(3, &told, &words)), map);
+    }
+}

@@ -45,9 +45,7 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
     match state.health.reason() {
         None => Json(json!({ "status": "ok" })).into_response(),
         Some(reason) => {
-            let body =
-                json!({ "status": "failed", "reason": format!("the thread that runs the model ended: {reason}") });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "failed", "reason": reason }))).into_response()
         }
     }
 }

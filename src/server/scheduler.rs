@@ -8,6 +8,7 @@ use leveret_models::Backend;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::failure::Failure;
+use super::health::Health;
 use super::metrics::Metrics;
 use crate::batch::Batch;
 use crate::constraint::Constraint;
@@ -40,7 +41,7 @@ struct Reader {
 }
 
 /// Works until nobody can send jobs any more and all are done.
-pub(super) fn run<B: Backend>(mut batch: Batch<'_, B>, jobs: &Receiver<Job>, metrics: &Metrics) {
+pub(super) fn run<B: Backend>(mut batch: Batch<'_, B>, jobs: &Receiver<Job>, metrics: &Metrics, health: &Health) {
     let mut waiting = VecDeque::new();
     let mut readers: HashMap<usize, Reader> = HashMap::new();
     loop {
@@ -66,7 +67,9 @@ pub(super) fn run<B: Backend>(mut batch: Batch<'_, B>, jobs: &Receiver<Job>, met
         if batch.is_empty() {
             continue;
         }
-        match batch.step() {
+        let pass = batch.step();
+        health.passed(&pass);
+        match pass {
             Ok((tokens, pass)) => {
                 metrics.note(&pass, tokens.len());
                 for mut token in tokens {

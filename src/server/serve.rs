@@ -76,15 +76,15 @@ impl<B: Backend> Server<B> {
                 served
             });
             // Ends when the server has: then nobody can send jobs any more.
-            let work = AssertUnwindSafe(|| scheduler::run(batch, &receiver, &metrics));
+            let work = AssertUnwindSafe(|| scheduler::run(batch, &receiver, &metrics, &health));
             if let Err(panic) = catch_unwind(work) {
-                health.fail(panic.as_ref());
+                health.ended_with(panic.as_ref());
                 metrics.clear();
             }
             // Whoever waits or comes now is told.
             drop(receiver);
             server.join().map_err(|_| Error::ReaderStopped)?.at(&address)?;
-            match health.reason() {
+            match health.ended() {
                 Some(reason) => Err(Error::SchedulerEnded { reason: reason.to_owned() }),
                 None => Ok(()),
             }

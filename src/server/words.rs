@@ -38,3 +38,22 @@ impl Words {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Words of tokens without a tokenizer.
+    pub fn words(table: &[&[u8]]) -> Words {
+        let encoder = Encoder { dir: "nowhere".into(), tokenizer: None, template: None };
+        Words { table: table.iter().map(|bytes| bytes.to_vec()).collect(), encoder }
+    }
+
+    #[test]
+    fn every_token_has_bytes_and_a_text() {
+        let words = words(&[b"\xff<|end|>", " é".as_bytes(), b"\xe2\x82", b"\xff", b""]);
+        let texts = (0..6).map(|id| words.text(id));
+        assert_eq!(texts.collect::<Vec<_>>(), ["<|end|>", " é", "bytes:\\xe2\\x82", "bytes:\\xff", "", ""]);
+        assert_eq!((&*words.bytes(0), &*words.bytes(3)), (b"<|end|>".as_slice(), b"\xff".as_slice()));
+    }
+}

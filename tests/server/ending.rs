@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::running::{Server, answer, chat, events};
-use crate::support::demo;
+use crate::support::{copy_of, demo};
 
 /// Ctrl-C, and what ends services, let what has been begun come to its end.
 #[cfg(unix)]
@@ -79,6 +79,21 @@ fn what_does_not_fit_fails_before_it_listens() {
     let output = process.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && stderr.contains("is too small"), "{stderr}");
+}
+
+/// A watcher sees that replies cannot be computed.
+#[test]
+fn a_checkpoint_that_was_cut_off_is_no_good_health() {
+    let dir = copy_of(&demo());
+    let server = Server::of(dir.path(), &["--ram", "min"]);
+    assert_eq!(server.chat(json!({ "max_tokens": 2 })).0, 200);
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..1000]).unwrap();
+    let (status, body) = server.chat(json!({ "max_tokens": 2 }));
+    assert_eq!((status, &body["error"]["type"]), (500, &json!("server_error")), "{body}");
+    let (status, body) = server.get("/health");
+    assert!(status == 503 && body.contains("model.safetensors"), "{body}");
 }
 
 /// Fails after some layers, as a device may that is gone.

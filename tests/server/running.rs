@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -18,10 +19,15 @@ pub struct Server {
 
 impl Server {
     pub fn start(flags: &[&str]) -> Self {
+        Self::of(&demo(), flags)
+    }
+
+    /// A server of a checkpoint.
+    pub fn of(model: &Path, flags: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_leveret"))
             .args(["serve", "--port", "0", "--dtype", "float32"])
             .args(flags)
-            .arg(demo())
+            .arg(model)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
