@@ -79,10 +79,10 @@ impl<B: Backend> Server<B> {
             let work = AssertUnwindSafe(|| scheduler::run(batch, &receiver, &metrics, &health));
             if let Err(panic) = catch_unwind(work) {
                 health.ended_with(panic.as_ref());
-                metrics.clear();
             }
             // Whoever waits or comes now is told.
             drop(receiver);
+            metrics.clear();
             server.join().map_err(|_| Error::ReaderStopped)?.at(&address)?;
             match health.ended() {
                 Some(reason) => Err(Error::SchedulerEnded { reason: reason.to_owned() }),

@@ -53,7 +53,9 @@ impl State {
         let queued = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
         queued.map_err(|_| Failure::queue_full(most))?;
         self.jobs.send(job).map_err(|_| {
-            waiting.fetch_sub(1, Ordering::Relaxed);
+            // Nobody is in the queue any more, which may have been noted already.
+            let left = |waiting: u64| Some(waiting.saturating_sub(1));
+            let _ = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
             Failure::scheduler_ended()
         })
     }
