@@ -23,7 +23,7 @@ const COPIES: usize = 256 << 20;
 const SECONDS: f64 = 0.15;
 const ROUNDS: usize = 5;
 
-/// Calls between two waits for the device: enough that waiting costs little.
+/// Calls between two waits for the device, at most: enough that waiting costs little.
 const TOGETHER: usize = 64;
 
 /// Llama-3.1-8B's matrices: o (and q), down, gate (and up).
@@ -158,9 +158,10 @@ fn seconds_of(one: &mut impl FnMut(), wait: impl Fn()) -> f64 {
     wait();
     let (begun, mut calls) = (Instant::now(), 0);
     while calls == 0 || begun.elapsed().as_secs_f64() < SECONDS {
-        (0..TOGETHER).for_each(|_| one());
+        let together = TOGETHER.min(2 * calls.max(1));
+        (0..together).for_each(|_| one());
         wait();
-        calls += TOGETHER;
+        calls += together;
     }
     begun.elapsed().as_secs_f64() / calls as f64
 }

@@ -5,10 +5,8 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
-use crate::deepseek_config::{Deepseek, DeepseekFields};
+use crate::config::{Deepseek, DeepseekFields, Sparse, With, unsupported};
 use crate::layers::{Experts, Groups, MoeLayer, RopeParameters, Routing};
-use crate::moe_config::{Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
 
 /// The `config.json` of a DeepSeek-V2.

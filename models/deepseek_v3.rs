@@ -4,9 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::deepseek_config::{Deepseek, DeepseekFields, V3Defaults, v3_experts};
+use crate::config::{Deepseek, DeepseekFields, V3Defaults, With, v3_experts};
 use crate::layers::{Experts, MoeLayer, RopeParameters};
-use crate::moe_config::With;
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
 
 /// The `config.json` of a DeepSeek-V3.

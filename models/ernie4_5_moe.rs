@@ -5,10 +5,8 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
-use crate::deepseek_config::shared_width;
+use crate::config::{MoeConfig, Sparse, With, dense, shared_width, unsupported};
 use crate::layers::{Correction, Experts, MoeLayer, Normed, RopeParameters, Routing, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names, WeightMap};
 
 /// The `config.json` of an ERNIE 4.5 with experts.

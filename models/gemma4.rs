@@ -14,12 +14,11 @@ use self::config::Gemma4Fields;
 use self::layer::BesideMlp;
 pub use self::layer::Gemma4Layer;
 use self::router::Gemma4Router;
-use crate::config::{KvSharing, unsupported};
+use crate::config::{KvSharing, With, unsupported};
 use crate::layers::{
     Correction, ExpertKind, ExpertNames, Experts, GatedMlp, LayerInput, LayerInputSize, LayerInputs, NormKind, Normed,
     Opening, RmsNorm, RopeParameters, Router, Routing, SelfAttention, SelfAttentionConfig, parameter,
 };
-use crate::moe_config::With;
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, LayerEmbedding, Names, WeightMap};
 
 /// The `config.json` of a Gemma 4, or its `text_config`.

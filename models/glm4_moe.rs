@@ -4,9 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::deepseek_config::{V3Defaults, shared_width, v3_experts};
+use crate::config::{MoeConfig, Sparse, V3Defaults, With, dense, shared_width, v3_experts};
 use crate::layers::{Experts, MoeLayer, RopeParameters, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims};
 
 /// The `config.json` of a GLM-4.5.

@@ -7,9 +7,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::config::unsupported;
+use crate::config::{MoeConfig, Sparse, With, unsupported};
 use crate::layers::{ExpertKind, Experts, MoeLayer, RopeParameters, Routing, Scoring, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a gpt-oss.

@@ -6,12 +6,11 @@ use burn::module::Module;
 use burn::prelude::Tensor;
 use serde::Deserialize;
 
-use crate::config::unsupported;
+use crate::config::{MoeConfig, Sparse, With, unsupported};
 use crate::layers::{
     ExpertNames, Experts, GatedMlp, Mamba2Mixer, Moe, RmsNorm, Routing, Scoring, SelfAttention, SelfAttentionConfig,
     Step,
 };
-use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, WeightMap};
 
 /// The `config.json` of a Granite with experts.

@@ -5,13 +5,11 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
+use crate::config::{Both, Float, MoeConfig, Sparse, StateSpace, Width, With, unsupported};
 use crate::granite_moe::{GraniteMoeLayer, check_scaling, granite_experts};
 use crate::layers::{
     Experts, GatedMlp, Mamba2Mixer, Mamba2MixerConfig, RmsNorm, SelfAttention, SelfAttentionConfig, StateShape,
 };
-use crate::moe_config::{Both, MoeConfig, Sparse, With};
-use crate::state_space::{Float, StateSpace, Width};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a Granite 4.

@@ -5,13 +5,11 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
+use crate::config::{Both, MoeConfig, Sparse, Width, With, check_sizes, dense};
 use crate::layers::{
     Attend, ExpertNames, Experts, Mamba, MambaConfig, MixedLayer, Mixer, Routing, SelfAttention, SelfAttentionConfig,
     StateShape,
 };
-use crate::moe_config::{Both, MoeConfig, Sparse, With, dense};
-use crate::state_space::Width;
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Names, WeightMap};
 
 /// The `config.json` of a Jamba.
@@ -110,9 +108,7 @@ impl Architecture for Jamba {
             ("attn_layer_period", self.own.attn_layer_period.unwrap_or(8)),
             ("expert_layer_period", self.own.expert_layer_period.unwrap_or(2)),
         ];
-        if let Some((field, value)) = sizes.into_iter().find(|(_, value)| *value == 0 || *value > 1 << 16) {
-            return Err(unsupported(field, value, "a positive number up to 65536"));
-        }
+        check_sizes(sizes)?;
         match self.sparse.count {
             0 | 1 => Ok(()),
             count => self.sparse.routing.check(count, ["num_experts", "num_experts_per_tok"]),

@@ -4,14 +4,13 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
-use crate::deepseek_config::{V3Defaults, shared_width, v3_experts};
-use crate::latent_config::LatentFields;
+use crate::config::{
+    Both, LatentFields, MoeConfig, Sparse, V3Defaults, With, check_sizes, dense, shared_width, unsupported, v3_experts,
+};
 use crate::layers::{
     Attend, ExpertNames, Experts, KimiDelta, KimiDeltaConfig, LatentAttention, MixedLayer, Mixer, RopeParameters,
     StateShape,
 };
-use crate::moe_config::{Both, MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a Kimi Linear.
@@ -136,9 +135,7 @@ impl Architecture for KimiLinear {
         let KimiDeltaConfig { num_heads, head_dim, kernel, .. } = self.own.delta(&self.base);
         let sizes =
             [("linear_num_heads", num_heads), ("linear_head_dim", head_dim), ("linear_conv_kernel_dim", kernel)];
-        if let Some((field, value)) = sizes.into_iter().find(|(_, value)| *value == 0 || *value > 1 << 16) {
-            return Err(unsupported(field, value, "a positive number up to 65536"));
-        }
+        check_sizes(sizes)?;
         self.sparse.routing.check(self.sparse.count, ["num_experts", "num_experts_per_tok"])
     }
 

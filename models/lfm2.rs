@@ -5,12 +5,11 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
+use crate::config::{With, check_sizes};
 use crate::layers::{
     Attend, FeedForward, GatedConv, GatedMlp, MixedLayer, Mixer, SelfAttention, SelfAttentionConfig, StateShape,
     conv_state,
 };
-use crate::moe_config::With;
 use crate::{Activation, Architecture, Backend, ConfigError, DecoderConfig, Names, WeightMap};
 
 /// The `config.json` of an LFM2.
@@ -94,9 +93,7 @@ impl Architecture for Lfm2 {
 
     fn check(&self) -> Result<(), ConfigError> {
         let sizes = [("conv_L_cache", self.own.columns()), ("block_multiple_of", self.own.multiple())];
-        if let Some((field, value)) = sizes.into_iter().find(|(_, value)| *value == 0 || *value > 1 << 16) {
-            return Err(unsupported(field, value, "a positive number up to 65536"));
-        }
+        check_sizes(sizes)?;
         self.base.check_kinds(self.own.layer_types.as_deref(), &["full_attention", CONV])?;
         self.base.check()
     }

@@ -12,12 +12,11 @@ use burn::prelude::Tensor;
 use serde::{Deserialize, Deserializer};
 
 use self::attention::{Llama4Attention, Temperature};
-use crate::config::unsupported;
+use crate::config::{MoeConfig, Sparse, With, part, unsupported};
 use crate::layers::{
     ExpertKind, ExpertNames, Experts, FeedForward, GatedMlp, RmsNorm, RopeParameters, Routing, Scoring,
     SelfAttentionConfig, Step,
 };
-use crate::moe_config::{MoeConfig, Sparse, With, part};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Dims, WeightMap};
 
 /// The `config.json` of a Llama 4.

@@ -6,9 +6,8 @@ use burn::module::Module;
 use burn::prelude::Tensor;
 use serde::Deserialize;
 
+use crate::config::{Float, StateSpace, With};
 use crate::layers::{Mamba2Mixer, Mamba2MixerConfig, RmsNorm, StateShape, Step};
-use crate::moe_config::With;
-use crate::state_space::{Float, StateSpace};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Names, WeightMap};
 
 /// The `config.json` of a Mamba 2.

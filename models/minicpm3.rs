@@ -7,10 +7,8 @@ use burn::module::Module;
 use burn::prelude::Tensor;
 use serde::{Deserialize, Deserializer};
 
-use crate::config::unsupported;
-use crate::latent_config::LatentFields;
+use crate::config::{LatentFields, With, part, unsupported};
 use crate::layers::{GatedMlp, LatentAttention, Opening, RmsNorm, RopeParameters, Step};
-use crate::moe_config::{With, part};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Dims};
 
 /// The `config.json` of a MiniCPM3.

@@ -7,11 +7,11 @@ use burn::module::Module;
 use burn::prelude::Tensor;
 use serde::Deserialize;
 
+use crate::config::{Both, MoeConfig, Sparse, With};
 use crate::layers::{
     ExpertNames, Experts, Lightning, LightningConfig, Moe, Normed, RmsNorm, Routing, SelfAttention,
     SelfAttentionConfig, StateShape, Step,
 };
-use crate::moe_config::{Both, MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, DecoderLayer, Names, WeightMap};
 
 /// The `config.json` of a MiniMax.

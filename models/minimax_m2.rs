@@ -5,11 +5,11 @@
 
 use serde::Deserialize;
 
+use crate::config::{MoeConfig, Sparse, With};
 use crate::layers::{
     Correction, ExpertNames, Experts, MoeLayer, NormKind, Normed, QkNorm, RopeParameters, Routing, Scoring,
     SelfAttentionConfig,
 };
-use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
 /// The `config.json` of a MiniMax-M2.

@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 
+use crate::config::{MoeConfig, Sparse, With};
 use crate::layers::{ExpertNames, Experts, MoeLayer, Normed, RopeParameters, Routing, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
 /// The `config.json` of a Mixtral.

@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 
+use crate::config::{MoeConfig, Sparse, With};
 use crate::layers::{Experts, MoeLayer, NormKind, Normed, QkNorm, Routing, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
 /// The `config.json` of an OLMoE.

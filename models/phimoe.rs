@@ -4,9 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::config::unsupported;
+use crate::config::{MoeConfig, Sparse, With, unsupported};
 use crate::layers::{ExpertNames, Experts, MoeLayer, NormKind, RopeParameters, Routing, Scoring, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
 /// The `config.json` of a Phi-3.5-MoE.

@@ -5,8 +5,8 @@
 
 use serde::Deserialize;
 
+use crate::config::{MoeConfig, Sparse, With, dense};
 use crate::layers::{Experts, FeedForward, GatedMlp, Linear, MoeLayer, Normed, Routing, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
 
 /// The `config.json` of a Qwen2-MoE.

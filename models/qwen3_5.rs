@@ -4,9 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::delta_config::DeltaConfig;
+use crate::config::{DeltaConfig, With, dense};
 use crate::layers::{MixedLayer, StateShape};
-use crate::moe_config::{With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Names, WeightMap};
 
 /// The `config.json` of a Qwen3.5, or its `text_config`.

@@ -4,9 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::delta_config::{DeltaConfig, experts_beside};
+use crate::config::{Both, DeltaConfig, MoeConfig, Sparse, With, experts_beside};
 use crate::layers::{Experts, MixedLayer, Normed, Routing, StateShape};
-use crate::moe_config::{Both, MoeConfig, Sparse, With};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Names, WeightMap};
 
 /// The `config.json` of a Qwen3.5-MoE, or its `text_config`.

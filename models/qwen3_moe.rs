@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 
+use crate::config::{MoeConfig, Sparse, With, dense};
 use crate::layers::{Experts, MoeLayer, Normed, Routing, SelfAttentionConfig};
-use crate::moe_config::{MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig};
 
 /// The `config.json` of a Qwen3-MoE.

@@ -5,9 +5,8 @@
 
 use serde::Deserialize;
 
-use crate::delta_config::{DeltaConfig, experts_beside};
+use crate::config::{Both, DeltaConfig, MoeConfig, Sparse, With, dense, experts_beside};
 use crate::layers::{Experts, MixedLayer, Normed, Routing, StateShape};
-use crate::moe_config::{Both, MoeConfig, Sparse, With, dense};
 use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, Names, WeightMap};
 
 /// The `config.json` of a Qwen3-Next.

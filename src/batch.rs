@@ -88,14 +88,20 @@ impl<'a, B: Backend> Batch<'a, B> {
         options: &GenerateOptions,
         constraints: Vec<Option<Box<dyn Constraint>>>,
     ) -> Result<Range<usize>> {
+        let (wanted, room) = (constraints.len(), self.room());
+        if wanted > room {
+            return Err(Error::NoRoom { wanted, room });
+        }
         let max_tokens = self.config.max_tokens(options, prompt.len(), self.context)?;
         let seed: u64 = options.seed.unwrap_or_else(rand::random);
         let end = prompt.len() + max_tokens;
         let first = self.count;
         let member = |(i, constraint): (usize, _)| {
             let seed = seed.wrapping_add(i as u64);
-            let sequence = Sequence::new(&prompt, (max_tokens, seed), self.tokenizer, self.config, options)?;
-            let sequence = sequence.constrained(constraint);
+            let mut sequence = Sequence::new(&prompt, (max_tokens, seed), self.tokenizer, self.config, options)?;
+            if let Some(constraint) = constraint {
+                sequence.constrain(constraint, &[])?;
+            }
             let gone = sequence.is_finished();
             Ok(Member { id: first + i, sequence, row: 0, input: prompt.clone(), end, gone })
         };

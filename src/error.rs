@@ -119,10 +119,21 @@ pub enum Error {
     #[error("unknown {what} `{found}`; expected {expected}")]
     Name { what: &'static str, found: String, expected: String },
 
+    #[error(
+        "{}this session was made with {found}, this model has {expected}; load that one, or give another name",
+        path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
+    )]
+    OtherSession { path: Option<PathBuf>, expected: String, found: String },
+    #[error("the thread that generates has panicked; this is a defect, report it with what is on standard error")]
+    Panicked,
     #[error("cancelled")]
     Cancelled,
     #[error("the prompt is empty; give at least one token")]
     EmptyPrompt,
+    #[error("{wanted} sequences are to join, there is room for {room}; wait until others end, or make room for more")]
+    NoRoom { wanted: usize, room: usize },
+    #[error("there is no sequence {sequence}: there are {count}, counted from 0")]
+    NoSequence { sequence: usize, count: usize },
     #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]
     TokenId { id: u32, vocab_size: usize },
     #[error(

@@ -67,8 +67,8 @@ pub struct Generation<'a, B: Backend> {
     engine: &'a mut Engine<B>,
     session: Held<'a, B>,
     sequences: Vec<Sequence<'a>>,
-    /// What the next pass reads.
-    input: Vec<Vec<u32>>,
+    /// What no pass has read yet of each; of those that have ended the last tokens, which nobody sees read again.
+    unread: Vec<Vec<u32>>,
     /// Tokens of the last pass that are not yet given out, last first.
     ready: Vec<Token>,
     stats: Stats,
@@ -103,7 +103,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         let cache = engine.begin(Request::new(batch, prompt, columns, Rows::Last))?;
         let (ready, stats, started) = (Vec::new(), Stats::default(), Instant::now());
         let session = Held::Own(Box::new(cache));
-        Ok(Self { engine, session, sequences, input: prompts, ready, stats, started, failed: false })
+        Ok(Self { engine, session, sequences, unread: prompts, ready, stats, started, failed: false })
     }
 
     /// Goes on in a session: of the prompt only what is new is computed, and a reply to it that was begun is given
@@ -117,35 +117,37 @@ impl<'a, B: Backend> Generation<'a, B> {
         options: &GenerateOptions,
     ) -> Result<Self> {
         let started = Instant::now();
+        session.check_model(engine)?;
         let context = session.context();
         let max_tokens = config.max_tokens(options, prompt.len(), context)?;
-        let begun = session.reply.take().filter(|reply| reply.prompt == prompt);
-        let seed = begun.as_ref().map(|reply| reply.seed).or(options.seed).unwrap_or_else(rand::random);
+        let begun = session.reply.as_ref().filter(|reply| reply.prompt == prompt);
+        let seed = begun.map(|reply| reply.seed).or(options.seed).unwrap_or_else(rand::random);
         let mut sequence = Sequence::new(&prompt, (max_tokens, seed), tokenizer, config, options)?;
         engine.check_tokens(&prompt)?;
         engine.make_room(Request::new(1, context, context, Rows::Last))?;
-        let reply = begun.unwrap_or_else(|| Reply { prompt, tokens: Vec::new(), seed, drawn: 0 });
+        let reply = begun.cloned().unwrap_or_else(|| Reply { prompt, tokens: Vec::new(), seed, drawn: 0 });
         let again = sequence.resume(reply.drawn, &reply.tokens)?;
         let ready = again.into_iter().map(|next| Token::new(0, next)).rev().collect();
-        let mut input = [reply.prompt.as_slice(), &reply.tokens].concat();
-        let kept = session.keep_prefix_of(&input, engine.fixed_up_to());
-        input.drain(..kept);
-        session.reply = Some(reply);
-        let (sequences, input, stats) = (vec![sequence], vec![input], Stats::default());
-        Ok(Self { engine, session: Held::Lent(session), sequences, input, ready, stats, started, failed: false })
+        let mut unread = [reply.prompt.as_slice(), &reply.tokens].concat();
+        let kept = session.keep_prefix_of(&unread, engine.fixed_up_to());
+        unread.drain(..kept);
+        session.reply = Some(reply).filter(|_| !sequence.is_finished());
+        let (sequences, unread, stats) = (vec![sequence], vec![unread], Stats::default());
+        Ok(Self { engine, session: Held::Lent(session), sequences, unread, ready, stats, started, failed: false })
     }
 
-    /// The same, with tokens of one sequence that a constraint allows and no others.
-    #[must_use]
-    pub fn constrained(mut self, sequence: usize, constraint: Box<dyn Constraint>) -> Self {
-        let sequences = std::mem::take(&mut self.sequences).into_iter().enumerate();
-        let mut constraint = Some(constraint);
-        let with = |(index, of): (usize, Sequence<'a>)| match index == sequence {
-            true => of.constrained(constraint.take()),
-            false => of,
+    /// The same, with tokens of one sequence that a constraint allows and no others; to be said before the first.
+    ///
+    /// A constraint that is new goes on where the one was that a reply of a session was begun with.
+    pub fn constrained(mut self, sequence: usize, constraint: Box<dyn Constraint>) -> Result<Self> {
+        let reply = match &self.session {
+            Held::Own(_) => &[],
+            Held::Lent(session) => session.reply.as_ref().map_or(&[][..], |reply| &reply.tokens),
         };
-        self.sequences = sequences.map(with).collect();
-        self
+        let count = self.sequences.len();
+        let of = self.sequences.get_mut(sequence).ok_or(Error::NoSequence { sequence, count })?;
+        of.constrain(constraint, reply)?;
+        Ok(self)
     }
 
     /// Writes the session that it goes on in as it is now, as [`Model::save_session`](crate::Model::save_session) does.
@@ -181,23 +183,23 @@ impl<'a, B: Backend> Generation<'a, B> {
             Held::Own(cache) => cache,
             Held::Lent(session) => &mut session.cache,
         };
-        let before = cache.columns().columns();
-        let result = self.engine.forward(&self.input, cache, Rows::Last);
-        if result.is_err() {
-            // Some layers have seen the tokens, others have not.
-            cache.truncate(before);
-        }
-        let (logits, mut pass) = result?;
+        let input = input(&self.unread, &self.sequences, cache.columns().columns() == 0);
+        let (logits, mut pass) = self.engine.forward(&input, cache, Rows::Last)?;
         let started = Instant::now();
         let mut ready = Vec::new();
         for (index, (sequence, logits)) in self.sequences.iter_mut().zip(logits.rows()).enumerate() {
             if sequence.is_finished() {
                 continue;
             }
+            let unread = &mut self.unread[index];
+            unread.drain(..input[index].len());
+            if !unread.is_empty() {
+                continue;
+            }
             let next = sequence.next(logits)?;
-            self.input[index] = next.iter().map(|next| next.id).collect();
+            unread.extend(next.iter().map(|next| next.id));
             if let Held::Lent(session) = &mut self.session {
-                session.noted(&self.input[index], sequence);
+                session.noted(unread, sequence);
             }
             ready.extend(next.into_iter().map(|next| Token::new(index, next)));
         }
@@ -224,6 +226,17 @@ impl<'a, B: Backend> Generation<'a, B> {
         self.stats.layers = self.engine.dims().num_layers;
         self.stats.peak_device_bytes = self.engine.peak_memory();
     }
+}
+
+/// What a pass reads: in the first one all, then of each sequence as many tokens as there are of every one that goes on,
+/// since padding stands before the first tokens alone.
+fn input(unread: &[Vec<u32>], sequences: &[Sequence<'_>], first: bool) -> Vec<Vec<u32>> {
+    if first {
+        return unread.to_vec();
+    }
+    let going = unread.iter().zip(sequences).filter(|(_, sequence)| !sequence.is_finished());
+    let width = going.map(|(unread, _)| unread.len()).min().unwrap_or(0);
+    unread.iter().map(|unread| unread.iter().copied().cycle().take(width).collect()).collect()
 }
 
 impl<B: Backend> Iterator for Generation<'_, B> {

@@ -23,11 +23,11 @@ impl Grammars {
         let json = tokenizer.json()?;
         let mut words = token_bytes_from_tokenizer_json(&json).map_err(|error| failed(&error))?;
         words.resize(vocab_size, Vec::new());
-        let first = eos
-            .first()
-            .copied()
-            .ok_or_else(|| Error::Constraint { reason: "the checkpoint names no end-of-sequence token".to_owned() })?;
-        let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, first), &words).with_eos_tokens(eos);
+        let eos: Vec<u32> = eos.iter().copied().filter(|id| (*id as usize) < vocab_size).collect();
+        let none =
+            || Error::Constraint { reason: "the checkpoint names no end-of-sequence token that it has".to_owned() };
+        let first = eos.first().copied().ok_or_else(none)?;
+        let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, first), &words).with_eos_tokens(&eos);
         // Where text is put before a text, what follows another is not tokenised as it would be alone.
         let canonical = json["decoder"]["type"] == "ByteLevel";
         let tokens: TokEnv = Arc::new(Tokens { trie, tokenizer, canonical });

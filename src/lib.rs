@@ -14,6 +14,7 @@ mod encoder;
 mod engine;
 mod error;
 mod experts;
+mod fingerprint;
 mod generate;
 mod generation_config;
 #[cfg(feature = "hub")]

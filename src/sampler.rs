@@ -110,6 +110,9 @@ impl Sampler {
         let mut logits = logits.to_vec();
         self.penalise(&mut logits);
         mask(&mut logits)?;
+        if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
+            return Err(Error::Constraint { reason: "no token may follow".to_owned() });
+        }
         let id = match self.sampling.temperature > 0.0 {
             true => self.draw(&logits),
             false => likeliest(&logits),

@@ -71,9 +71,21 @@ impl<'a> Sequence<'a> {
         })
     }
 
-    /// The same, with tokens that a constraint allows and no others.
-    pub(crate) fn constrained(self, constraint: Option<Box<dyn Constraint>>) -> Self {
-        Self { constraint, ..self }
+    /// Goes on with tokens that a constraint allows and no others, after a reply that one like it has allowed.
+    pub(crate) fn constrain(&mut self, mut constraint: Box<dyn Constraint>, reply: &[u32]) -> Result<()> {
+        let mut forced = Vec::new().into_iter();
+        for id in reply {
+            match forced.next() {
+                None => forced = constraint.push(*id)?.into_iter(),
+                Some(expected) if expected == *id => {}
+                Some(expected) => {
+                    let reason = format!("the reply that goes on has token {id} where {expected} has to be");
+                    return Err(Error::Constraint { reason });
+                }
+            }
+        }
+        self.constraint = Some(constraint);
+        Ok(())
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -85,10 +97,17 @@ impl<'a> Sequence<'a> {
         self.sampler.drawn()
     }
 
-    /// Goes on where a sequence was after such a reply and so many draws; gives the reply once more.
+    /// Goes on where a sequence was after such a reply and so many draws; gives the reply once more, up to its end.
     pub(crate) fn resume(&mut self, drawn: u64, reply: &[u32]) -> Result<Vec<Next>> {
         self.sampler.resume(drawn, reply);
-        reply.iter().map(|id| self.take(*id, None)).collect()
+        let mut all = Vec::new();
+        for id in reply {
+            if self.finished {
+                break;
+            }
+            all.push(self.take(*id, None)?);
+        }
+        Ok(all)
     }
 
     /// Chooses a token after `logits`; where a constraint leaves no choice after it, the tokens that must follow too.

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::cache::Cache;
 use crate::engine::{Engine, Request, Rows};
 use crate::error::{AtPath, Error, Result};
+use crate::fingerprint::Fingerprint;
 use crate::sequence::Sequence;
 
 /// Keys and values of one conversation, so that a turn computes only what is new in it.
@@ -26,7 +27,7 @@ pub struct Session<B: Backend> {
     pub(crate) cache: Cache<B>,
     /// The reply that has been begun and not ended.
     pub(crate) reply: Option<Reply>,
-    fingerprint: String,
+    fingerprint: Fingerprint,
 }
 
 /// A reply that goes on, and where its sampler is.
@@ -41,7 +42,8 @@ pub(crate) struct Reply {
 /// What stands beside the tensors of a session's file.
 #[derive(Serialize, Deserialize)]
 struct Header {
-    fingerprint: String,
+    /// Of the model that made the arrays, if there are any.
+    fingerprint: Option<String>,
     tokens: Vec<u32>,
     reply: Option<Reply>,
     note: Value,
@@ -84,6 +86,18 @@ impl<B: Backend> Session<B> {
         self.reply = None;
     }
 
+    /// Refuses an engine of another model.
+    pub(crate) fn check_model(&self, engine: &Engine<B>) -> Result<()> {
+        let fingerprint = engine.fingerprint();
+        match fingerprint.is(&self.fingerprint)? {
+            true => Ok(()),
+            false => {
+                let (expected, found) = (fingerprint.text()?, self.fingerprint.text()?);
+                Err(Error::OtherSession { path: None, expected, found })
+            }
+        }
+    }
+
     /// Goes back to what `tokens` begin with; gives how many of them need not be computed. One always is.
     ///
     /// Where rotations are the same up to a length alone, `fixed`, what goes beyond it is of use as a whole or not at all.
@@ -107,7 +121,7 @@ impl<B: Backend> Session<B> {
     /// Writes everything to a file, and `note` beside it; the file is replaced once the new one is whole.
     pub(crate) fn save(&self, path: &Path, note: &Value) -> Result<()> {
         let header = Header {
-            fingerprint: self.fingerprint.clone(),
+            fingerprint: (!self.is_empty()).then(|| self.fingerprint.text()).transpose()?,
             tokens: self.cache.tokens(0).to_vec(),
             reply: self.reply.clone(),
             note: note.clone(),
@@ -142,8 +156,14 @@ impl<B: Backend> Session<B> {
         let unfit = |reason: &str| Error::Unsupported { path: path.to_owned(), reason: reason.to_owned() };
         let header = header.ok_or_else(|| unfit("this is not a session; give another name"))?;
         let header: Header = serde_json::from_str(header).map_err(|error| json(path, &error))?;
-        if header.fingerprint != self.fingerprint {
-            return Err(unfit("this session is of another model or dtype; give another name"));
+        if let Some(found) = header.fingerprint {
+            let expected = self.fingerprint.text()?;
+            if found != expected {
+                return Err(Error::OtherSession { path: Some(path.to_owned()), expected, found });
+            }
+        }
+        if header.reply.as_ref().is_some_and(|reply| reply.drawn > reply.tokens.len() as u64) {
+            return Err(unfit("its reply has more draws than tokens; give another name"));
         }
         if header.tokens.len() > self.context() {
             return Err(unfit("this session is longer than there is room for; raise --context"));

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use futures_core::Stream;
 use leveret_models::Backend;
 
-use crate::error::Result;
+use crate::engine::Cancellation;
+use crate::error::{AtPath, Error, Result};
 use crate::generate::Token;
 use crate::model::Model;
 use crate::options::GenerateOptions;
@@ -16,7 +17,7 @@ use crate::prompt::Prompt;
 
 /// Tokens of a generation that runs on a thread of its own.
 ///
-/// It ends after the pass that goes on when this is dropped.
+/// It ends within the time of one layer when this is dropped.
 #[derive(Debug)]
 #[must_use = "a stream that is dropped ends its generation"]
 pub struct TokenStream(Arc<Mutex<Channel>>);
@@ -26,6 +27,8 @@ pub struct TokenStream(Arc<Mutex<Channel>>);
 struct Channel {
     tokens: VecDeque<Result<Token>>,
     waker: Option<Waker>,
+    /// What ends the generation, while it goes on.
+    cancellation: Option<Cancellation>,
     ended: bool,
     dropped: bool,
 }
@@ -42,15 +45,24 @@ impl TokenStream {
         let channel = Arc::new(Mutex::new(Channel::default()));
         let sender = Sender(channel.clone());
         let (model, prompt, options) = (model.clone(), prompt.into(), options.clone());
-        std::thread::spawn(move || {
+        let run = move || {
             let mut model = lock(&model);
+            // Dropped before the model is free: what ends this generation is to end no other.
+            let sender = sender;
+            if !sender.begin(model.cancellation()) {
+                return;
+            }
             match model.stream(prompt, &options) {
                 Ok(mut tokens) => while tokens.next().is_some_and(|token| sender.send(token)) {},
                 Err(error) => {
                     sender.send(Err(error));
                 }
             }
-        });
+        };
+        let name = "leveret-stream";
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(run).at(name) {
+            lock(&channel).tokens.push_back(Err(error));
+        }
         Self(channel)
     }
 }
@@ -72,11 +84,20 @@ impl Stream for TokenStream {
 
 impl Drop for TokenStream {
     fn drop(&mut self) {
-        lock(&self.0).dropped = true;
+        let mut channel = lock(&self.0);
+        channel.dropped = true;
+        channel.cancellation.iter().for_each(Cancellation::cancel);
     }
 }
 
 impl Sender {
+    /// Whether somebody waits for tokens of a generation that `cancellation` ends.
+    fn begin(&self, cancellation: Cancellation) -> bool {
+        let mut channel = lock(&self.0);
+        channel.cancellation = Some(cancellation);
+        !channel.dropped
+    }
+
     /// Whether somebody still waits for tokens.
     fn send(&self, token: Result<Token>) -> bool {
         let mut channel = lock(&self.0);
@@ -92,6 +113,12 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let mut channel = lock(&self.0);
         channel.ended = true;
+        if std::thread::panicking() {
+            channel.tokens.push_back(Err(Error::Panicked));
+        }
+        if let Some(cancellation) = channel.cancellation.take().filter(|_| channel.dropped) {
+            cancellation.reset();
+        }
         let waker = channel.waker.take();
         drop(channel);
         waker.into_iter().for_each(Waker::wake);

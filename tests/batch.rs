@@ -19,7 +19,8 @@ fn batch_equals_single(
         "lfm2",
         "mamba2",
         "jamba",
-        "minimax"
+        "minimax",
+        "kimi_linear"
     )]
     name: &str,
 ) {

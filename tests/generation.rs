@@ -48,6 +48,43 @@ fn any_eos_token_ends_the_reply() {
     assert_eq!(completion.finish_reason, FinishReason::Stop);
 }
 
+/// The first token may be the last.
+#[test]
+fn an_eos_token_at_once_is_an_empty_reply() {
+    let first = load(&demo()).generate(PROMPT, &greedy(1)).unwrap().0.tokens;
+    let dir = crate::support::copy_of(&demo());
+    std::fs::write(dir.path().join("generation_config.json"), format!(r#"{{"eos_token_id": {}}}"#, first[0])).unwrap();
+    let mut model = load(dir.path());
+    let options = GenerateOptions { ignore_eos: false, ..greedy(6) };
+    let (completions, stats) = model.generate_batch([PROMPT, "Phileas Fogg"], &options).unwrap();
+    assert_eq!((completions[0].text.as_str(), &completions[0].tokens), ("", &first));
+    assert_eq!(completions[0].finish_reason, FinishReason::Stop);
+    assert_eq!(completions[1], model.generate("Phileas Fogg", &options).unwrap().0);
+    assert!(stats.decode.len() < 6);
+    let mut session = model.session(64).unwrap();
+    let (replies, _) = model.stream_in(&mut session, PROMPT, &options).unwrap().finish().unwrap();
+    assert_eq!(replies[0], completions[0]);
+    let mut batch = model.batch(1, 64).unwrap();
+    batch.join(vec![50, 60], &GenerateOptions { max_tokens: Some(0), ..options }).unwrap();
+    assert!(batch.is_empty() && batch.step().unwrap().0.is_empty());
+}
+
+#[test]
+fn an_empty_prompt_is_refused_everywhere() {
+    let mut model = load(&demo());
+    let empty =
+        |error: Option<leveret::Error>| assert!(matches!(error, Some(leveret::Error::EmptyPrompt)), "{error:?}");
+    empty(model.generate("", &greedy(1)).err());
+    empty(model.generate_batch([vec![5u32], vec![]], &greedy(1)).err());
+    empty(model.generate_batch(Vec::<Vec<u32>>::new(), &greedy(1)).err());
+    empty(model.logits(&[], &[]).err());
+    let mut session = model.session(64).unwrap();
+    empty(model.stream_in(&mut session, "", &greedy(1)).err());
+    let mut batch = model.batch(2, 64).unwrap();
+    empty(batch.join(vec![], &greedy(1)).err());
+    assert!(batch.is_empty());
+}
+
 #[test]
 fn a_seed_repeats_and_another_differs() {
     let mut model = load(&demo());

@@ -1,7 +1,7 @@
 //! Sequences that join and leave a batch are computed as if alone, and a pass brings weights once for all.
 
 use burn::backend::Flex;
-use leveret::{Budget, Constraint, FinishReason, GenerateOptions, Model, Result, RunDtype, Token};
+use leveret::{Budget, GenerateOptions, Model, RunDtype};
 use rstest::rstest;
 
 use crate::support::{demo, fixture, greedy, load};
@@ -26,6 +26,7 @@ fn joined_equals_alone(
         "lfm2",
         "jamba",
         "minimax",
+        "kimi_linear",
         "gemma3n",
         "gemma4_shared",
         "llama4_chunked",
@@ -79,6 +80,8 @@ fn those_who_leave_make_room() {
     let mut batch = model.batch(2, 64).unwrap();
     let (first, second) = (batch.join(vec![50], &greedy(20)).unwrap(), batch.join(vec![60], &greedy(20)).unwrap());
     batch.step().unwrap();
+    let error = batch.join(vec![70], &greedy(20)).unwrap_err().to_string();
+    assert!(error.contains("1 sequences are to join, there is room for 0"), "{error}");
     batch.leave(first);
     assert_eq!((batch.len(), batch.room()), (1, 1));
     let (tokens, _) = batch.step().unwrap();
@@ -108,46 +111,4 @@ fn several_replies_share_a_prompt() {
         tokens.into_iter().for_each(|token| found[token.sequence].push(token.id));
     }
     assert_eq!((found, computed), (want, 3 + 3 * 7));
-}
-
-/// Lets a text follow an `a` that nothing but itself can follow.
-struct Chain(usize);
-
-const CHAIN: [u32; 5] = [70, 71, 72, 73, 74];
-
-impl Constraint for Chain {
-    fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
-        let only = CHAIN[self.0 % CHAIN.len()];
-        let others = logits.iter_mut().enumerate().filter(|(id, _)| *id as u32 != only);
-        others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
-        Ok(())
-    }
-
-    fn push(&mut self, _: u32) -> Result<Vec<u32>> {
-        let forced = CHAIN[1..].to_vec();
-        self.0 += CHAIN.len();
-        Ok(forced)
-    }
-}
-
-/// Forced tokens take no pass of their own, and leave others as they are.
-#[rstest]
-fn forced_tokens_come_without_a_pass(#[values("llama", "mistral")] name: &str) {
-    let mut model = load(&fixture(name));
-    let want = model.generate(vec![9u32, 8, 7], &greedy(6)).unwrap().0.tokens;
-    let mut batch = model.batch(2, 64).unwrap();
-    batch.join_several(vec![5], &greedy(12), vec![Some(Box::new(Chain(0)))]).unwrap();
-    batch.join(vec![9, 8, 7], &greedy(6)).unwrap();
-    let mut tokens: Vec<Token> = Vec::new();
-    for _ in 0..3 {
-        tokens.extend(batch.step().unwrap().0);
-    }
-    let of = |id| tokens.iter().filter(move |token| token.sequence == id);
-    assert_eq!(of(0).map(|token| token.id).collect::<Vec<_>>(), [&CHAIN[..], &CHAIN[..], &CHAIN[..2]].concat());
-    assert_eq!(of(0).next_back().unwrap().finish_reason, Some(FinishReason::Length));
-    assert_eq!(of(1).map(|token| token.id).collect::<Vec<_>>(), want[..3]);
-    while !batch.is_empty() {
-        tokens.extend(batch.step().unwrap().0);
-    }
-    assert_eq!(tokens.iter().filter(|token| token.sequence == 1).map(|token| token.id).collect::<Vec<_>>(), want);
 }

@@ -5,6 +5,7 @@ mod batch;
 mod budget;
 mod chat;
 mod cli;
+mod constrained;
 mod doctor;
 mod examples;
 mod exit_codes;

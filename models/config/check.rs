@@ -3,6 +3,14 @@ use super::{ConfigError, DecoderConfig, unsupported};
 /// More layers than any model has: what is made for each of them stays small.
 pub(crate) const MOST_LAYERS: usize = 10_000;
 
+/// Refuses sizes that are nothing, or more than any model has.
+pub(crate) fn check_sizes(sizes: impl IntoIterator<Item = (&'static str, usize)>) -> Result<(), ConfigError> {
+    match sizes.into_iter().find(|(_, size)| *size == 0 || *size > 1 << 16) {
+        Some((field, size)) => Err(unsupported(field, size, "a positive number up to 65536")),
+        None => Ok(()),
+    }
+}
+
 impl DecoderConfig {
     /// Refuses what no layer of this kind can compute.
     pub fn check(&self) -> Result<(), ConfigError> {

@@ -1,8 +1,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::config::{MOST_LAYERS, unsupported};
-use crate::moe_config::part;
+use crate::config::{MOST_LAYERS, part, unsupported};
 use crate::{ConfigError, DecoderConfig};
 
 /// A config whose `intermediate_size` may be a list, a number for each layer.

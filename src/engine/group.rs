@@ -39,13 +39,10 @@ impl<'a, B: Backend> Group<'a, B> {
         }
     }
 
-    /// Refuses tokens that the model does not have, and those that there is no room for.
-    pub(super) fn check(&self, vocab_size: usize) -> Result<()> {
+    /// Refuses tokens that there is no room for.
+    pub(super) fn check(&self) -> Result<()> {
         if self.tokens.iter().any(Vec::is_empty) || self.tokens.is_empty() {
             return Err(Error::EmptyPrompt);
-        }
-        if let Some(&id) = self.tokens.iter().flatten().find(|id| **id as usize >= vocab_size) {
-            return Err(Error::TokenId { id, vocab_size });
         }
         let requested = self.cache.columns().columns() + self.positions.columns();
         let room = self.cache.reserve();
@@ -64,6 +61,12 @@ impl<'a, B: Backend> Group<'a, B> {
             self.tokens = Cow::Owned(whole);
         }
         self.cache.begin(&self.positions, &self.tokens);
+    }
+
+    /// Goes back to before a pass that has failed: some layers have seen its tokens, others have not.
+    pub(super) fn undo(&mut self) {
+        let before = self.cache.columns().columns() - self.positions.columns();
+        self.cache.truncate(before);
     }
 
     /// Of the logits of a pass those that were asked for.

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::avx2_parts::{halves, multiply_groups, numbers, scaled, spread, steps, upper, wide_halves, widened};
 use super::entry::Entry;
-use super::input::{Floats, Quantised};
+use super::input::{Floats, Quantised, QuantisedBlock};
 use super::int4::step;
 use super::matrix::BLOCK;
 use super::simd::Simd;
@@ -146,7 +146,7 @@ impl Simd for Avx2 {
         self,
         codes: &[i8; BLOCK],
         scales: &[bf16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [__m256; ROWS],
     ) {
@@ -167,7 +167,7 @@ impl Simd for Avx2 {
         self,
         codes: &[u8; BLOCK / 2],
         scales: &[u16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [__m256; ROWS],
     ) {
@@ -216,11 +216,11 @@ impl Simd for Avx2 {
 
     /// Parts numbers of even and of odd places: `[pair of groups, half of a group, even or odd, group, 8]`.
     #[inline(always)]
-    fn arrange(self, quantised: &mut Quantised) {
-        let numbers = quantised.numbers;
+    fn arrange(self, block: &mut QuantisedBlock) {
+        let numbers = block.numbers;
         for (i, numbers) in numbers.as_chunks::<16>().0.iter().enumerate() {
             let (pair, group, half) = (i / 4, i / 2 % 2, i % 2);
-            let to = &mut quantised.numbers[pair * 64 + half * 32 + group * 8..][..24];
+            let to = &mut block.numbers[pair * 64 + half * 32 + group * 8..][..24];
             for place in 0..8 {
                 to[place] = numbers[2 * place];
                 to[16 + place] = numbers[2 * place + 1];
@@ -231,7 +231,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]

@@ -51,15 +51,15 @@ pub(super) fn multiply_groups<const ROWS: usize>(
     pair: usize,
     codes: [__m256i; 2],
     scales: __m256,
-    x: [&[Quantised]; ROWS],
+    x: [&Quantised; ROWS],
     block: usize,
     sums: &mut [__m256; ROWS],
 ) {
     let (a, b) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes[0])), _mm256_srai_epi16::<8>(codes[0]));
     let (c, d) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes[1])), _mm256_srai_epi16::<8>(codes[1]));
     for (x, sum) in x.iter().zip(sums) {
-        let at = x[block].numbers[64 * pair..][..64].as_ptr().cast::<__m256i>();
-        let x_scales = x[block].scales[8 * pair..][..8].as_ptr();
+        let at = x.numbers[pair][block].0.as_ptr().cast::<__m256i>();
+        let x_scales = x.scales[block].0[8 * pair..][..8].as_ptr();
         // SAFETY: 64 numbers of two bytes fill four registers, and eight scales one.
         unsafe {
             let (w, x, y, z) = (

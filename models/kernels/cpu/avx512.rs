@@ -5,9 +5,10 @@ use half::{bf16, f16};
 
 use super::avx512_order::{arrange, shuffle};
 use super::avx512_parts::{E4M3, multiply_groups, round, spread, steps, table, widened};
-use super::avx512_runs;
+use super::avx512_runs::{self, halves_of_groups};
 use super::entry::{Entry, Pair};
-use super::input::{Floats, Quantised};
+use super::format::RUN;
+use super::input::{Floats, Quantised, QuantisedBlock};
 use super::int4::step;
 use super::matrix::BLOCK;
 use super::simd::Simd;
@@ -52,6 +53,7 @@ impl Simd for Avx512 {
 
     const LANES: usize = 16;
     const TILE: usize = 14;
+    const RUNS: bool = true;
 
     fn run(self, work: impl Work) {
         // SAFETY: `self` proves that the CPU has the features.
@@ -163,19 +165,12 @@ impl Simd for Avx512 {
         self,
         codes: &[i8; BLOCK],
         scales: &[bf16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [__m512; ROWS],
     ) {
-        let at = codes.as_ptr().cast::<__m512i>();
         // SAFETY: see above.
-        unsafe {
-            let (ab, cd) = (_mm512_loadu_si512(at), _mm512_loadu_si512(at.add(1)));
-            let offset = _mm512_set1_epi8(i8::MIN);
-            let first = _mm512_xor_si512(_mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd), offset);
-            let last = _mm512_xor_si512(_mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd), offset);
-            multiply_groups([first, last], spread(scales), x, block, sums);
-        }
+        unsafe { multiply_groups(halves_of_groups(codes), spread(scales), x, block, sums) }
     }
 
     #[inline(always)]
@@ -183,7 +178,7 @@ impl Simd for Avx512 {
         self,
         codes: &[u8; BLOCK / 2],
         scales: &[u16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [__m512; ROWS],
     ) {
@@ -199,27 +194,29 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn multiply_int8_runs<const ROWS: usize, const OUTPUTS: usize>(
+    fn multiply_int8_run<const ROWS: usize>(
         self,
-        codes: [&[[i8; BLOCK]]; OUTPUTS],
-        scales: [&[[bf16; 4]]; OUTPUTS],
-        x: [&[Quantised]; ROWS],
-        sums: &mut [[__m512; ROWS]; OUTPUTS],
-    ) -> usize {
+        codes: &[[i8; BLOCK]; RUN],
+        scales: &[[bf16; 4]; RUN],
+        x: [&Quantised; ROWS],
+        run: usize,
+        sums: &mut [__m512; ROWS],
+    ) {
         // SAFETY: see above.
-        unsafe { avx512_runs::multiply_int8(codes, scales, x, sums) }
+        unsafe { avx512_runs::multiply_int8(codes, scales, x, run, sums) }
     }
 
     #[inline(always)]
-    fn multiply_int4_runs<const ROWS: usize, const OUTPUTS: usize>(
+    fn multiply_int4_run<const ROWS: usize>(
         self,
-        codes: [&[[u8; BLOCK / 2]]; OUTPUTS],
-        scales: [&[[u16; 4]]; OUTPUTS],
-        x: [&[Quantised]; ROWS],
-        sums: &mut [[__m512; ROWS]; OUTPUTS],
-    ) -> usize {
+        codes: &[[u8; BLOCK / 2]; RUN],
+        scales: &[[u16; 4]; RUN],
+        x: [&Quantised; ROWS],
+        run: usize,
+        sums: &mut [__m512; ROWS],
+    ) {
         // SAFETY: see above.
-        unsafe { avx512_runs::multiply_int4(codes, scales, x, sums) }
+        unsafe { avx512_runs::multiply_int4(codes, scales, x, run, sums) }
     }
 
     /// Looks the two bytes of each bf16 up.
@@ -262,8 +259,8 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn arrange(self, quantised: &mut Quantised) {
-        arrange(quantised);
+    fn arrange(self, block: &mut QuantisedBlock) {
+        arrange(block);
     }
 
     fn shuffle(self, floats: &mut Floats) {
@@ -273,7 +270,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]

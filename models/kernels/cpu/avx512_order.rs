@@ -1,11 +1,11 @@
-use super::input::{Floats, Quantised};
+use super::input::{Floats, QuantisedBlock};
 use super::matrix::BLOCK;
 
 /// Cuts each number in two signed bytes: `[high or low, half of a group, group, 16]`.
 #[inline(always)]
-pub(super) fn arrange(quantised: &mut Quantised) {
+pub(super) fn arrange(block: &mut QuantisedBlock) {
     let mut bytes = [0; 2 * BLOCK];
-    for (i, numbers) in quantised.numbers.as_chunks::<16>().0.iter().enumerate() {
+    for (i, numbers) in block.numbers.as_chunks::<16>().0.iter().enumerate() {
         let (group, half) = (i / 2, i % 2);
         let (high, low) = bytes.split_at_mut(BLOCK);
         let at = half * 64 + group * 16;
@@ -14,13 +14,13 @@ pub(super) fn arrange(quantised: &mut Quantised) {
             low[at + place] = *number as i8;
         }
     }
-    for (numbers, start) in quantised.numbers.as_chunks::<32>().0.iter().zip(quantised.starts.as_chunks_mut::<4>().0) {
+    for (numbers, start) in block.numbers.as_chunks::<32>().0.iter().zip(block.starts.as_chunks_mut::<4>().0) {
         for (lane, start) in start.iter_mut().enumerate() {
             let sum = |at: usize| numbers[at..at + 4].iter().map(|number| i32::from(*number)).sum::<i32>();
             *start = -128 * (sum(4 * lane) + sum(16 + 4 * lane));
         }
     }
-    for (number, bytes) in quantised.numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
+    for (number, bytes) in block.numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
         *number = i16::from_le_bytes(bytes.map(|byte| byte as u8));
     }
 }

@@ -73,16 +73,16 @@ const PLACES: [i64; 4] = [0x0100_0100_0100_0100, 0x0302_0302_0302_0302, 0x0504_0
 pub(super) fn multiply_groups<const ROWS: usize>(
     codes: [__m512i; 2],
     scales: __m512,
-    x: [&[Quantised]; ROWS],
+    x: [&Quantised; ROWS],
     block: usize,
     sums: &mut [__m512; ROWS],
 ) {
     for (x, sum) in x.iter().zip(sums) {
-        let x = &x[block];
         // SAFETY: starts and scales fill a register each.
-        let (start, x_scales) =
-            unsafe { (_mm512_load_si512(x.starts.as_ptr().cast()), _mm512_load_ps(x.scales.as_ptr())) };
-        let products = multiply(codes, x, start);
+        let (start, x_scales) = unsafe {
+            (_mm512_load_si512(x.starts[block].0.as_ptr().cast()), _mm512_load_ps(x.scales[block].0.as_ptr()))
+        };
+        let products = multiply(codes, [&x.numbers[0][block], &x.numbers[1][block]], start);
         *sum = _mm512_fmadd_ps(products, _mm512_mul_ps(scales, x_scales), *sum);
     }
 }

@@ -52,7 +52,9 @@ pub(super) struct Dense<'a, N>(pub(super) &'a [N]);
 impl<'a, N: Number> Format<'a> for Dense<'a, N> {
     type Codes = [N; BLOCK];
     type Scales = ();
-    type Input = Floats;
+    type Input = [Floats];
+
+    const READ: usize = size_of::<Floats>();
 
     #[inline(always)]
     fn row(self, output: usize, inputs: usize) -> Row<'a, Self> {

@@ -28,6 +28,9 @@ pub(super) fn run<'a, S: Simd>(simd: S, kernel: impl Kernel<'a>) {
     }
 }
 
+/// Blocks whose scales fill a register.
+pub(super) const RUN: usize = 4;
+
 /// How weights are stored: where a row lies, and what its blocks of 128 weights are.
 pub(super) trait Format<'a>: Copy {
     /// The codes of a block.
@@ -36,38 +39,47 @@ pub(super) trait Format<'a>: Copy {
     /// The scales of a block.
     type Scales: Copy + 'a;
 
-    /// 128 numbers of `x`, as they are multiplied by a block.
-    type Input: 'static;
+    /// A row of `x`, as it is multiplied.
+    type Input: ?Sized + 'static;
 
-    /// Bytes of an input that are read.
-    const READ: usize = size_of::<Self::Input>();
+    /// Bytes of it that are read for a block.
+    const READ: usize;
 
     /// The row of `output` in a matrix of `inputs` columns.
     fn row(self, output: usize, inputs: usize) -> Row<'a, Self>;
 
     /// A row of `x` in the form that this format takes.
-    fn input(input: &Input) -> &[Self::Input];
+    fn input(input: &Input) -> &Self::Input;
 
     /// Adds the products of a block and of each row of `x` to the sums.
     fn multiply<S: Simd, const ROWS: usize>(
         simd: S,
         codes: &Self::Codes,
         scales: &Self::Scales,
-        x: [&[Self::Input]; ROWS],
+        x: [&Self::Input; ROWS],
         block: usize,
         sums: &mut [S::Lanes; ROWS],
     );
 
-    /// Adds the products of whole runs of blocks that rows begin with, where `simd` takes several blocks at a time;
-    /// gives how many blocks of each row those are.
+    /// Whether `simd` has more than [`multiply`](Self::multiply) for a run of blocks.
     #[inline(always)]
-    fn multiply_runs<S: Simd, const ROWS: usize, const OUTPUTS: usize>(
-        _simd: S,
-        _rows: &[Row<'a, Self>; OUTPUTS],
-        _x: [&[Self::Input]; ROWS],
-        _sums: &mut [[S::Lanes; ROWS]; OUTPUTS],
-    ) -> usize {
-        0
+    fn in_runs<S: Simd>() -> bool {
+        false
+    }
+
+    /// Does the same for a run of blocks.
+    #[inline(always)]
+    fn multiply_run<S: Simd, const ROWS: usize>(
+        simd: S,
+        codes: &[Self::Codes; RUN],
+        scales: &[Self::Scales; RUN],
+        x: [&Self::Input; ROWS],
+        run: usize,
+        sums: &mut [S::Lanes; ROWS],
+    ) {
+        for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
+            Self::multiply(simd, codes, scales, x, run * RUN + i, sums);
+        }
     }
 
     /// Writes the weights of a block.

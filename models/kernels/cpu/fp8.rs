@@ -12,7 +12,9 @@ pub(super) struct Fp8<'a> {
 impl<'a> Format<'a> for Fp8<'a> {
     type Codes = [u8; BLOCK];
     type Scales = f32;
-    type Input = Floats;
+    type Input = [Floats];
+
+    const READ: usize = size_of::<Floats>();
 
     #[inline(always)]
     fn row(self, output: usize, inputs: usize) -> Row<'a, Self> {

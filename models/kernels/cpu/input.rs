@@ -1,5 +1,4 @@
-use std::mem::offset_of;
-
+use super::format::RUN;
 use super::level::Level;
 use super::matrix::{BLOCK, GROUP, Matrix, Weights};
 use super::simd::{CHUNK, Simd};
@@ -11,7 +10,7 @@ pub(super) struct Input {
     pub(super) floats: Vec<Floats>,
     /// In the order in which fp8 is decoded.
     pub(super) shuffled: Vec<Floats>,
-    pub(super) quantised: Vec<Quantised>,
+    pub(super) quantised: Quantised,
 }
 
 /// What the greatest number of a group becomes: two signed bytes can say it.
@@ -22,29 +21,44 @@ const GREATEST: f32 = 0x7f7f as f32;
 #[repr(align(64))]
 pub(super) struct Floats(pub(super) [f32; BLOCK]);
 
-/// Four groups of 32 numbers, each as 16-bit integers times a scale of its own.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
+/// A row in groups of 32 numbers, each as 16-bit integers times a scale of its own. What is read together lies together,
+/// so that nothing else takes room in the nearest cache.
+#[derive(Default)]
 pub(super) struct Quantised {
-    /// In the order, and cut in digits as [`Simd::arrange`](super::simd::Simd::arrange) says.
-    pub(super) numbers: [i16; BLOCK],
-    /// What to begin sums with: for instruction sets that ask for weights above zero.
-    pub(super) starts: [i32; 16],
-    /// The scale of each group, four times.
-    pub(super) scales: [f32; 16],
-    /// The scales of the groups of this block and the three after it.
-    pub(super) run_scales: [f32; 16],
-    /// The sums of the numbers of those groups without their lower digits, times their scales.
-    pub(super) run_sums: [f32; 16],
+    /// The first and the last halves of the blocks, as [`Simd::arrange`] leaves them.
+    pub(super) numbers: [Vec<Half>; 2],
+    /// What to begin the sums of each block with: for instruction sets that ask for weights above zero.
+    pub(super) starts: Vec<Sixteen<i32>>,
+    /// The scales of the groups of each block, four times.
+    pub(super) scales: Vec<Sixteen<f32>>,
+    pub(super) runs: Vec<Run>,
 }
 
-// Kernels load them with instructions that ask for this.
-const _: () = assert!(
-    offset_of!(Quantised, starts) % 64 == 0
-        && offset_of!(Quantised, scales) % 64 == 0
-        && offset_of!(Quantised, run_scales) % 64 == 0
-        && offset_of!(Quantised, run_sums) % 64 == 0
-);
+/// Half of a block of quantised numbers.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Half(pub(super) [i16; BLOCK / 2]);
+
+/// What fills a register of 512 bits.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Sixteen<T>(pub(super) [T; 16]);
+
+/// Of the 16 groups of four blocks, one after the other:
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) scales: Sixteen<f32>,
+    /// the sums of the quantised numbers times their scale,
+    pub(super) sums: Sixteen<f32>,
+    /// and the same of the numbers without their lower digits.
+    pub(super) upper_sums: Sixteen<f32>,
+}
+
+/// A block while it is quantised.
+pub(super) struct QuantisedBlock {
+    pub(super) numbers: [i16; BLOCK],
+    pub(super) starts: [i32; 16],
+}
 
 impl Input {
     pub(super) fn new(level: Level, x: &[f32], matrices: &[Matrix]) -> Self {
@@ -63,21 +77,14 @@ impl Input {
 /// Numbers that are to be quantised.
 struct Quantise<'a> {
     floats: &'a [Floats],
-    to: &'a mut Vec<Quantised>,
+    to: &'a mut Quantised,
 }
 
 impl Work for Quantise<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.to.reserve_exact(self.floats.len());
         for (i, floats) in self.floats.iter().enumerate() {
-            let (quantised, sums) = Quantised::new(simd, floats);
-            self.to.push(quantised);
-            let groups = i % 4 * 4..i % 4 * 4 + 4;
-            let scales = quantised.scales.as_chunks::<4>().0.iter().map(|scales| scales[0]);
-            let first = &mut self.to[i / 4 * 4];
-            first.run_sums[groups.clone()].copy_from_slice(&sums);
-            first.run_scales[groups].iter_mut().zip(scales).for_each(|(to, scale)| *to = scale);
+            self.to.push(simd, i, floats);
         }
     }
 }
@@ -90,35 +97,55 @@ impl Floats {
 }
 
 impl Quantised {
-    /// Rounds each number to a fraction of the greatest of its group. A group that has a number which is not finite
-    /// has none as its scale, and no product with it is one.
+    /// Rounds each number of block `i` to a fraction of the greatest of its group. A group that has a number which is
+    /// not finite has none as its scale, and no product with it is one.
     #[inline(always)]
-    fn new<S: Simd>(simd: S, floats: &Floats) -> (Self, [f32; 4]) {
-        let (scales, sums) = ([0.0; 16], [0.0; 16]);
-        let mut quantised = Self { numbers: [0; BLOCK], starts: [0; 16], scales, run_scales: scales, run_sums: sums };
-        let groups = floats.0.as_chunks::<GROUP>().0.iter().zip(quantised.numbers.as_chunks_mut::<GROUP>().0);
-        for ((x, to), scale) in groups.zip(quantised.scales.as_chunks_mut::<4>().0) {
+    fn push<S: Simd>(&mut self, simd: S, i: usize, floats: &Floats) {
+        let mut block = QuantisedBlock { numbers: [0; BLOCK], starts: [0; 16] };
+        let mut scales = Sixteen([0.0; 16]);
+        if i.is_multiple_of(RUN) {
+            self.runs.push(Run { scales, sums: scales, upper_sums: scales });
+        }
+        let run = self.runs.last_mut().expect("a run begins with its first block");
+        let groups = floats.0.as_chunks::<GROUP>().0.iter().zip(block.numbers.as_chunks_mut::<GROUP>().0);
+        for (group, (x, to)) in groups.enumerate() {
             // Among magnitudes, bits are in the order of numbers, and what is not finite comes last.
             let greatest = x.iter().fold(0, |greatest, x| (x.to_bits() & 0x7fff_ffff).max(greatest));
             let greatest = f32::from_bits(greatest);
-            if !greatest.is_finite() {
-                *scale = [f32::NAN; 4];
-                continue;
+            let scale = if greatest.is_finite() { greatest / GREATEST } else { f32::NAN };
+            if greatest.is_finite() {
+                let inverse = (GREATEST / greatest).min(f32::MAX);
+                for (x, to) in x.iter().zip(to.iter_mut()) {
+                    // Where a float of this size has its last bit, the sum is rounded to an integer: its lower bits.
+                    *to = (x * inverse + f32::from_bits(0x4b40_0000)).to_bits() as i16;
+                }
             }
-            let inverse = (GREATEST / greatest).min(f32::MAX);
-            for (x, to) in x.iter().zip(to) {
-                // Where a float of this size has its last bit, the sum is rounded to an integer: its lower bits.
-                *to = (x * inverse + f32::from_bits(0x4b40_0000)).to_bits() as i16;
-            }
-            *scale = [greatest / GREATEST; 4];
+            scales.0[4 * group..][..4].fill(scale);
+            let of_run = i % RUN * (BLOCK / GROUP) + group;
+            let sum = to.iter().map(|number| i32::from(*number)).sum::<i32>();
+            let lower = to.iter().map(|number| i32::from(*number as i8)).sum::<i32>();
+            run.scales.0[of_run] = scale;
+            run.sums.0[of_run] = sum as f32 * scale;
+            run.upper_sums.0[of_run] = (sum - lower) as f32 * scale;
         }
-        let mut sums = [0.0; 4];
-        for (i, numbers) in quantised.numbers.as_chunks::<GROUP>().0.iter().enumerate() {
-            let sum: i32 = numbers.iter().map(|number| i32::from(*number) - i32::from(*number as i8)).sum();
-            sums[i] = sum as f32 * quantised.scales[4 * i];
+        simd.arrange(&mut block);
+        let (first, last) = block.numbers.split_at(BLOCK / 2);
+        for (halves, half) in self.numbers.iter_mut().zip([first, last]) {
+            halves.push(Half(half.try_into().expect("half a block")));
         }
-        simd.arrange(&mut quantised);
-        (quantised, sums)
+        self.starts.push(Sixteen(block.starts));
+        self.scales.push(scales);
+    }
+
+    /// The numbers of a group, where blocks are not arranged.
+    #[inline(always)]
+    pub(super) fn group(&self, block: usize, group: usize) -> &[i16; GROUP] {
+        &self.numbers[group / 2][block].0.as_chunks().0[group % 2]
+    }
+
+    #[inline(always)]
+    pub(super) fn scale(&self, block: usize, group: usize) -> f32 {
+        self.scales[block].0[4 * group]
     }
 }
 

@@ -1,6 +1,6 @@
 use half::bf16;
 
-use super::format::{Format, Row, blocks};
+use super::format::{Format, RUN, Row, blocks};
 use super::input::{Input, Quantised};
 use super::matrix::{BLOCK, GROUP};
 use super::simd::Simd;
@@ -16,7 +16,7 @@ impl<'a> Format<'a> for Int8<'a> {
     type Scales = [bf16; BLOCK / GROUP];
     type Input = Quantised;
 
-    const READ: usize = size_of::<[i16; BLOCK]>() + 128;
+    const READ: usize = size_of::<[i16; BLOCK]>() + size_of::<[[f32; BLOCK / GROUP]; 2]>();
 
     #[inline(always)]
     fn row(self, output: usize, inputs: usize) -> Row<'a, Self> {
@@ -26,7 +26,7 @@ impl<'a> Format<'a> for Int8<'a> {
     }
 
     #[inline(always)]
-    fn input(input: &Input) -> &[Quantised] {
+    fn input(input: &Input) -> &Quantised {
         &input.quantised
     }
 
@@ -35,7 +35,7 @@ impl<'a> Format<'a> for Int8<'a> {
         simd: S,
         codes: &Self::Codes,
         scales: &Self::Scales,
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
@@ -43,14 +43,20 @@ impl<'a> Format<'a> for Int8<'a> {
     }
 
     #[inline(always)]
-    fn multiply_runs<S: Simd, const ROWS: usize, const OUTPUTS: usize>(
+    fn in_runs<S: Simd>() -> bool {
+        S::RUNS
+    }
+
+    #[inline(always)]
+    fn multiply_run<S: Simd, const ROWS: usize>(
         simd: S,
-        rows: &[Row<'a, Self>; OUTPUTS],
-        x: [&[Quantised]; ROWS],
-        sums: &mut [[S::Lanes; ROWS]; OUTPUTS],
-    ) -> usize {
-        let rows = rows.each_ref();
-        simd.multiply_int8_runs(rows.map(|row| row.codes), rows.map(|row| row.scales), x, sums)
+        codes: &[Self::Codes; RUN],
+        scales: &[Self::Scales; RUN],
+        x: [&Quantised; ROWS],
+        run: usize,
+        sums: &mut [S::Lanes; ROWS],
+    ) {
+        simd.multiply_int8_run(codes, scales, x, run, sums);
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@ use std::arch::aarch64::*;
 use half::{bf16, f16};
 
 use super::entry::Entry;
-use super::input::Quantised;
+use super::input::{Quantised, QuantisedBlock};
 use super::int4::step;
 use super::int8::widen;
 use super::matrix::{BLOCK, GROUP};
@@ -141,7 +141,7 @@ impl Simd for Neon {
         self,
         codes: &[i8; BLOCK],
         scales: &[bf16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [float32x4_t; ROWS],
     ) {
@@ -157,7 +157,7 @@ impl Simd for Neon {
         self,
         codes: &[u8; BLOCK / 2],
         scales: &[u16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [float32x4_t; ROWS],
     ) {
@@ -171,7 +171,7 @@ impl Simd for Neon {
         }
     }
 
-    fn arrange(self, _quantised: &mut Quantised) {}
+    fn arrange(self, _block: &mut QuantisedBlock) {}
 
     #[inline(always)]
     unsafe fn tile<E: Entry>(self, of: Tile<E>) {
@@ -222,22 +222,21 @@ fn multiply_group<const ROWS: usize>(
     first: int8x16_t,
     last: int8x16_t,
     scale: f32,
-    x: [&[Quantised]; ROWS],
+    x: [&Quantised; ROWS],
     block: usize,
     group: usize,
     sums: &mut [float32x4_t; ROWS],
 ) {
     let words = [vmovl_s8(vget_low_s8(first)), vmovl_high_s8(first), vmovl_s8(vget_low_s8(last)), vmovl_high_s8(last)];
     for (x, sum) in x.iter().zip(sums) {
-        let x = &x[block];
         let (mut even, mut odd) = (vdupq_n_s32(0), vdupq_n_s32(0));
-        for (words, x_numbers) in words.iter().zip(x.numbers[group * GROUP..].as_chunks::<8>().0) {
+        for (words, x_numbers) in words.iter().zip(x.group(block, group).as_chunks::<8>().0) {
             // SAFETY: the array fills a register.
             let numbers = unsafe { vld1q_s16(x_numbers.as_ptr()) };
             even = vmlal_s16(even, vget_low_s16(*words), vget_low_s16(numbers));
             odd = vmlal_high_s16(odd, *words, numbers);
         }
         let products = vcvtq_f32_s32(vaddq_s32(even, odd));
-        *sum = vfmaq_n_f32(*sum, products, scale * x.scales[4 * group]);
+        *sum = vfmaq_n_f32(*sum, products, scale * x.scale(block, group));
     }
 }

@@ -1,7 +1,7 @@
 use half::{bf16, f16};
 
 use super::entry::Entry;
-use super::input::Quantised;
+use super::input::{Quantised, QuantisedBlock};
 use super::int4::step;
 use super::int8::widen;
 use super::matrix::{BLOCK, GROUP};
@@ -90,7 +90,7 @@ impl Simd for Portable {
         self,
         codes: &[i8; BLOCK],
         scales: &[bf16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [Lanes; ROWS],
     ) {
@@ -104,7 +104,7 @@ impl Simd for Portable {
         self,
         codes: &[u8; BLOCK / 2],
         scales: &[u16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [Lanes; ROWS],
     ) {
@@ -115,7 +115,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn arrange(self, _quantised: &mut Quantised) {}
+    fn arrange(self, _block: &mut QuantisedBlock) {}
 
     #[inline(always)]
     unsafe fn tile<E: Entry>(self, of: Tile<E>) {
@@ -140,21 +140,20 @@ fn levels(codes: &[u8; GROUP / 2], zero: u8) -> [i8; GROUP] {
 fn multiply_group<const ROWS: usize>(
     codes: &[i8; GROUP],
     scale: f32,
-    x: [&[Quantised]; ROWS],
+    x: [&Quantised; ROWS],
     block: usize,
     group: usize,
     sums: &mut [Lanes; ROWS],
 ) {
     for (x, sums) in x.iter().zip(sums) {
-        let x = &x[block];
         let mut products = [0; 4];
-        for (codes, x) in codes.as_chunks::<4>().0.iter().zip(x.numbers[group * GROUP..].as_chunks::<4>().0) {
+        for (codes, x) in codes.as_chunks::<4>().0.iter().zip(x.group(block, group).as_chunks::<4>().0) {
             for i in 0..4 {
                 products[i] += i32::from(codes[i]) * i32::from(x[i]);
             }
         }
         for (sum, product) in sums.iter_mut().zip(products) {
-            *sum += product as f32 * (scale * x.scales[4 * group]);
+            *sum += product as f32 * (scale * x.scale(block, group));
         }
     }
 }

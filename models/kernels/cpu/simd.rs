@@ -1,7 +1,8 @@
 use half::{bf16, f16};
 
 use super::entry::{Entry, Pair};
-use super::input::{Floats, Quantised};
+use super::format::RUN;
+use super::input::{Floats, Quantised, QuantisedBlock};
 use super::matrix::BLOCK;
 use super::tile::Tile;
 use super::work::Work;
@@ -22,6 +23,9 @@ pub(super) trait Simd: Copy + Send + Sync {
 
     /// Outputs that [`tile`](Simd::tile) multiplies at a time.
     const TILE: usize;
+
+    /// Whether it multiplies a run of blocks of integers at a time.
+    const RUNS: bool = false;
 
     /// Does `work`, compiled for this instruction set.
     fn run(self, work: impl Work);
@@ -77,7 +81,7 @@ pub(super) trait Simd: Copy + Send + Sync {
         unreachable!("pairs are for CPUs that multiply them")
     }
 
-    /// Asks for the memory at `address`, which need not be valid, to be brought to the cache.
+    /// Asks for the memory at `address`, which need not be valid, to be brought to the second-level cache.
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
 
@@ -96,7 +100,7 @@ pub(super) trait Simd: Copy + Send + Sync {
         self,
         codes: &[i8; BLOCK],
         scales: &[bf16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [Self::Lanes; ROWS],
     );
@@ -106,7 +110,7 @@ pub(super) trait Simd: Copy + Send + Sync {
         self,
         codes: &[u8; BLOCK / 2],
         scales: &[u16; 4],
-        x: [&[Quantised]; ROWS],
+        x: [&Quantised; ROWS],
         block: usize,
         sums: &mut [Self::Lanes; ROWS],
     );
@@ -129,33 +133,38 @@ pub(super) trait Simd: Copy + Send + Sync {
         }
     }
 
-    /// Adds the products of the whole runs of blocks that rows of [`Weights::Int8`](super::Weights::Int8) begin with,
-    /// if several blocks are multiplied at a time; gives how many blocks those are.
+    /// Does what [`multiply_int8`](Self::multiply_int8) does for a run of blocks.
     #[inline(always)]
-    fn multiply_int8_runs<const ROWS: usize, const OUTPUTS: usize>(
+    fn multiply_int8_run<const ROWS: usize>(
         self,
-        _codes: [&[[i8; BLOCK]]; OUTPUTS],
-        _scales: [&[[bf16; 4]]; OUTPUTS],
-        _x: [&[Quantised]; ROWS],
-        _sums: &mut [[Self::Lanes; ROWS]; OUTPUTS],
-    ) -> usize {
-        0
+        codes: &[[i8; BLOCK]; RUN],
+        scales: &[[bf16; 4]; RUN],
+        x: [&Quantised; ROWS],
+        run: usize,
+        sums: &mut [Self::Lanes; ROWS],
+    ) {
+        for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
+            self.multiply_int8(codes, scales, x, run * RUN + i, sums);
+        }
     }
 
-    /// The same for [`Weights::Int4`](super::Weights::Int4).
+    /// Does what [`multiply_int4`](Self::multiply_int4) does for a run of blocks.
     #[inline(always)]
-    fn multiply_int4_runs<const ROWS: usize, const OUTPUTS: usize>(
+    fn multiply_int4_run<const ROWS: usize>(
         self,
-        _codes: [&[[u8; BLOCK / 2]]; OUTPUTS],
-        _scales: [&[[u16; 4]]; OUTPUTS],
-        _x: [&[Quantised]; ROWS],
-        _sums: &mut [[Self::Lanes; ROWS]; OUTPUTS],
-    ) -> usize {
-        0
+        codes: &[[u8; BLOCK / 2]; RUN],
+        scales: &[[u16; 4]; RUN],
+        x: [&Quantised; ROWS],
+        run: usize,
+        sums: &mut [Self::Lanes; ROWS],
+    ) {
+        for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
+            self.multiply_int4(codes, scales, x, run * RUN + i, sums);
+        }
     }
 
     /// Brings quantised numbers in the order in which they are multiplied.
-    fn arrange(self, quantised: &mut Quantised);
+    fn arrange(self, block: &mut QuantisedBlock);
 
     /// Brings numbers in the order in which fp8 is decoded.
     #[inline(always)]

@@ -1,4 +1,4 @@
-use crate::config::{ConfigError, unsupported};
+use crate::config::{ConfigError, check_sizes, unsupported};
 
 /// How a token chooses among experts by their scores.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,9 +61,7 @@ impl Routing {
 
     /// Refuses what cannot be chosen among `experts`; the fields are those of their number and of how many a token chooses.
     pub fn check(&self, experts: usize, [count, chosen]: [&'static str; 2]) -> Result<(), ConfigError> {
-        if experts == 0 || experts > 1 << 16 {
-            return Err(unsupported(count, experts, "a positive number up to 65536"));
-        }
+        check_sizes([(count, experts)])?;
         if self.top_k == 0 || self.top_k > experts {
             let expected = format!("a positive number up to the number of experts, {experts}");
             return Err(unsupported(chosen, self.top_k, expected));

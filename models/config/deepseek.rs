@@ -2,10 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::config::ConfigError;
-use crate::latent_config::LatentFields;
+use super::{ConfigError, LatentFields, MoeConfig, Sparse, With, dense, part};
 use crate::layers::{Attend, Correction, Experts, Groups, LatentAttention, MoeLayer, Normed, Routing, Scoring};
-use crate::moe_config::{MoeConfig, Sparse, With, dense, part};
 use crate::{Backend, DecoderConfig, Dims};
 
 /// Fields that DeepSeek's configs have beside those of all families.

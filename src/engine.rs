@@ -9,6 +9,7 @@ mod measure;
 mod mix;
 mod needs;
 mod pass;
+mod request;
 mod stage;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
@@ -23,6 +24,7 @@ use leveret_models::{Backend, Dims};
 pub use cancellation::Cancellation;
 pub(crate) use group::Group;
 pub(crate) use logits::{Logits, Rows};
+pub(crate) use request::Request;
 pub(crate) use stage::Stage;
 
 use self::embedding::Embedding;
@@ -30,6 +32,7 @@ use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
 use crate::error::{Error, Least, Result};
+use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::stats::PassStats;
 use crate::stream::{Readers, Transfer};
@@ -62,32 +65,6 @@ pub(crate) struct Engine<B: Backend> {
     /// Sequences that the plan is made for.
     batch: usize,
     cancellation: Cancellation,
-}
-
-/// What a generation asks for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
-    /// Sequences.
-    pub(crate) batch: usize,
-    /// Columns of the longest pass.
-    pub(crate) seq: usize,
-    /// Columns of the KV cache in the end.
-    pub(crate) columns: usize,
-    pub(crate) rows: Rows,
-    /// Whether sequences come and go: their caches are then copied, a layer at a time.
-    pub(crate) joins: bool,
-}
-
-impl Request {
-    /// One sequence, or several that begin and end together.
-    pub(crate) fn new(batch: usize, seq: usize, columns: usize, rows: Rows) -> Self {
-        Self { batch, seq, columns, rows, joins: false }
-    }
-
-    /// The least that can be asked for.
-    pub(crate) fn one_token() -> Self {
-        Self::new(1, 1, 1, Rows::Last)
-    }
 }
 
 impl<B: Backend> Engine<B> {
@@ -225,9 +202,9 @@ impl<B: Backend> Engine<B> {
         self.stages[stage].device.clone()
     }
 
-    /// What tells this model from others, as far as its keys and values go.
-    pub(crate) fn fingerprint(&self) -> String {
-        format!("{:?}, {:?}, {} bytes", self.dims(), self.dtype(), self.checkpoint().bytes())
+    /// What tells this model's keys and values from those of others.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self.parts.checkpoint.clone(), self.dims(), self.dtype())
     }
 
     /// Refuses tokens that the model does not have.
@@ -272,7 +249,7 @@ impl<B: Backend> Engine<B> {
 
     /// Runs the model over new tokens of every sequence in `cache`, which may differ in number.
     ///
-    /// After an error the cache is of no use: some layers have seen the tokens, others have not.
+    /// After an error the cache is as it was, or empty where that is gone.
     pub(crate) fn forward(
         &mut self,
         tokens: &[Vec<u32>],
@@ -286,14 +263,19 @@ impl<B: Backend> Engine<B> {
     /// The same of several groups of sequences, each with a cache of its own: weights are brought once for all of them.
     pub(crate) fn forward_all(&mut self, groups: &mut [Group<'_, B>]) -> Result<(Vec<Logits>, PassStats)> {
         let started = Instant::now();
-        let vocab_size = self.dims().vocab_size;
-        groups.iter().try_for_each(|group| group.check(vocab_size))?;
+        for group in groups.iter() {
+            group.check()?;
+            group.tokens.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
+        }
         groups.iter_mut().for_each(|group| group.begin(self.parts.decoder.as_ref()));
         let mut stats = PassStats { tokens: groups.iter().map(Group::count).sum(), ..PassStats::default() };
         let result = self.entered(|engine| {
             let result = engine.pass(groups, &mut stats);
             match result.is_err() {
-                true => engine.stages.iter_mut().for_each(Stage::stop),
+                true => {
+                    engine.stages.iter_mut().for_each(Stage::stop);
+                    groups.iter_mut().for_each(Group::undo);
+                }
                 // A prompt takes more memory than the tokens after it.
                 false if groups.iter().any(|group| group.positions.columns() > 1) => {
                     engine.stages.iter().try_for_each(Stage::clean_up)?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::config::{ConfigError, unsupported};
+use super::{ConfigError, unsupported};
 use crate::layers::{LatentConfig, RopeParameters};
 use crate::{DecoderConfig, Dims};
 

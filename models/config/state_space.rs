@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, unsupported};
+use super::{ConfigError, check_sizes, unsupported};
 use crate::layers::Mamba2MixerConfig;
 
 /// A mixer, and what the config calls its sizes.
@@ -62,10 +62,7 @@ impl StateSpace {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Mamba2MixerConfig { hidden_size, num_heads, head_dim, state_size, groups, kernel, .. } = self.config;
         let sizes = [num_heads, head_dim, state_size, groups, kernel];
-        if let Some((field, value)) = self.fields.into_iter().zip(sizes).find(|(_, size)| *size == 0 || *size > 1 << 16)
-        {
-            return Err(unsupported(field, value, "a positive number up to 65536"));
-        }
+        check_sizes(self.fields.into_iter().zip(sizes))?;
         if !num_heads.is_multiple_of(groups) {
             return Err(unsupported(self.fields[3], groups, format!("a divisor of {} = {num_heads}", self.fields[0])));
         }

@@ -2,12 +2,11 @@
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, unsupported};
+use super::{ConfigError, Sparse, check_sizes, unsupported};
 use crate::layers::{
     Attend, DeltaNet, DeltaNetConfig, FeedForward, GatedMlp, Linear, MixedLayer, Mixer, NormKind, QkNorm,
     SelfAttention, SelfAttentionConfig, StateShape,
 };
-use crate::moe_config::Sparse;
 use crate::{Backend, DecoderConfig, Names, WeightMap};
 
 /// The kinds of layers, as `layer_types` names them.
@@ -59,9 +58,7 @@ impl DeltaConfig {
             ("linear_num_value_heads", num_value_heads),
             ("full_attention_interval", self.full_attention_interval.unwrap_or(4)),
         ];
-        if let Some((field, value)) = sizes.into_iter().find(|(_, value)| *value == 0 || *value > 1 << 16) {
-            return Err(unsupported(field, value, "a positive number up to 65536"));
-        }
+        check_sizes(sizes)?;
         if !num_value_heads.is_multiple_of(num_key_heads) {
             let expected = format!("a multiple of linear_num_key_heads = {num_key_heads}");
             return Err(unsupported("linear_num_value_heads", num_value_heads, expected));

@@ -1,0 +1,79 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::DType;
+use leveret_models::Dims;
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{AtPath, Result};
+use crate::io::read_small;
+
+/// Tensors that are looked into; in a checkpoint of more, one of every few.
+const LOOKS: usize = 512;
+/// Bytes that are looked at in the middle of each.
+const LOOK: usize = 64;
+
+/// What tells keys and values of one model from those of others: config, dtype and, by samples, weights.
+///
+/// It is the same wherever the checkpoint lies, and however it is cut into files.
+#[derive(Clone)]
+pub(crate) struct Fingerprint {
+    checkpoint: Arc<Checkpoint>,
+    dims: Dims,
+    dtype: DType,
+    digest: Arc<OnceLock<String>>,
+}
+
+impl Fingerprint {
+    /// That of a model which computes in `dtype`; nothing is read before it is asked for.
+    pub(crate) fn new(checkpoint: Arc<Checkpoint>, dims: Dims, dtype: DType) -> Self {
+        Self { checkpoint, dims, dtype, digest: Arc::default() }
+    }
+
+    /// Whether the two are of one model; files are read only where it is not the same in memory.
+    pub(crate) fn is(&self, other: &Self) -> Result<bool> {
+        let same = Arc::ptr_eq(&self.checkpoint, &other.checkpoint) && self.dtype == other.dtype;
+        Ok(same || self.text()? == other.text()?)
+    }
+
+    /// In words, as it stands in a file; of weights that are still on their way it waits for all.
+    pub(crate) fn text(&self) -> Result<String> {
+        let digest = match self.digest.get() {
+            Some(digest) => digest,
+            None => {
+                let digest = self.read()?;
+                self.digest.get_or_init(|| digest)
+            }
+        };
+        let (Dims { num_layers, hidden_size, .. }, dtype, bytes) = (&self.dims, self.dtype, self.checkpoint.bytes());
+        Ok(format!("{num_layers} layers of {hidden_size} in {dtype:?} from {bytes} bytes of weights, sum {digest}"))
+    }
+
+    fn read(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        let config = self.checkpoint.dir().join("config.json");
+        hash.update(read_small(&config).at(&config)?);
+        let mut names: Vec<_> = self.checkpoint.names().collect();
+        names.sort_unstable();
+        let every = names.len().div_ceil(LOOKS).max(1);
+        let mut look = [0; LOOK];
+        for (index, name) in names.into_iter().enumerate() {
+            let Some(entry) = self.checkpoint.get(name) else { continue };
+            hash.update(format!("\n{name} {} {:?}\n", entry.stored(), entry.shape));
+            if index.is_multiple_of(every) {
+                let look = &mut look[..LOOK.min(entry.len as usize)];
+                let middle = entry.offset + (entry.len - look.len() as u64) / 2;
+                self.checkpoint.shards()[entry.shard].read(middle, look)?;
+                hash.update(look);
+            }
+        }
+        Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fingerprint").field(&self.checkpoint.dir()).finish()
+    }
+}
