@@ -25,6 +25,12 @@ impl Encoder {
         self.tokenizer().and_then(|tokenizer| tokenizer.decode(&[id])).unwrap_or_default()
     }
 
+    /// What a token is called that has no text of its own, such as the end of a sequence.
+    #[cfg(feature = "server")]
+    pub(crate) fn word(&self, id: u32) -> String {
+        self.tokenizer().and_then(|tokenizer| tokenizer.word(id)).unwrap_or_default()
+    }
+
     /// The tokenizer, or an error that says how to get one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_deref().ok_or_else(|| Error::NoTokenizer { path: self.dir.clone() })

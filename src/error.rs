@@ -114,6 +114,9 @@ pub enum Error {
     #[error("the stream of weights ended without a reason; load the model again")]
     ReaderStopped,
 
+    #[error("the thread that runs the model ended: {reason}; start the server again")]
+    SchedulerEnded { reason: String },
+
     #[error("a budget of {} is too small: {}", human(*budget), least.explanation())]
     Budget { budget: u64, least: Least },
     #[error("a budget of {} of host memory is too small: the least is {}; raise it (--ram)", human(*budget), human(*least))]

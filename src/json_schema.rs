@@ -52,6 +52,13 @@ impl JsonSchema {
     }
 }
 
+impl Clone for JsonSchema {
+    /// The same grammar, not compiled again, for another reply; the two go on apart.
+    fn clone(&self) -> Self {
+        Self(self.0.deep_clone())
+    }
+}
+
 impl Constraint for JsonSchema {
     fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
         let allowed = self.0.compute_mask_or_eos().map_err(|error| failed(&error))?;

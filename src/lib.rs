@@ -103,7 +103,7 @@ pub use run_dtype::RunDtype;
 pub use sampler::Sampling;
 pub use sequence::Logprobs;
 #[cfg(feature = "server")]
-pub use server::{ServerOptions, serve};
+pub use server::{AllowedOrigin, ApiKey, Server, ServerOptions};
 pub use session::Session;
 pub use stats::{PassStats, Stats};
 pub use stream::Transfer;

@@ -183,6 +183,12 @@ impl<B: Backend> Model<B> {
         &self.encoder
     }
 
+    /// The checkpoint's own defaults.
+    #[cfg(feature = "server")]
+    pub(crate) fn generation_config(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
     /// What constraints that keep replies to a JSON schema are made of.
     #[cfg(feature = "json_schema")]
     pub fn grammars(&self) -> Result<crate::json_schema::Grammars> {

@@ -14,6 +14,8 @@ pub struct GenerateOptions {
     pub repetition_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
+    /// What is added to the logits of tokens before a token is chosen.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Makes sampling repeatable; the sequences of a batch all start from it.
     pub seed: Option<u64>,
     /// Texts that end the reply and are not part of it.

@@ -87,6 +87,8 @@ pub(crate) struct Sampler {
     drawn: u64,
     /// Tokens seen so far, and how often in the reply.
     seen: HashMap<u32, u32>,
+    /// What is added to the logits of tokens.
+    bias: Vec<(u32, f32)>,
 }
 
 /// A token and its share of the probability.
@@ -95,7 +97,12 @@ type Candidate = (u32, f32);
 impl Sampler {
     pub(crate) fn new(sampling: Sampling, seed: u64, prompt: &[u32]) -> Self {
         let seen = prompt.iter().map(|id| (*id, 0)).collect();
-        Self { sampling, rng: StdRng::seed_from_u64(seed), drawn: 0, seen }
+        Self { sampling, rng: StdRng::seed_from_u64(seed), drawn: 0, seen, bias: Vec::new() }
+    }
+
+    /// The same, with so much added to the logits of some tokens.
+    pub(crate) fn biased(self, bias: &[(u32, f32)]) -> Self {
+        Self { bias: bias.to_vec(), ..self }
     }
 
     /// The next token for finite `logits`, one for each entry of the vocabulary, among those that `mask` leaves.
@@ -140,6 +147,11 @@ impl Sampler {
                 *logit -= presence_penalty + frequency_penalty * *count as f32;
             }
             *logit = logit.clamp(f32::MIN, f32::MAX);
+        }
+        for (id, bias) in &self.bias {
+            if let Some(logit) = logits.get_mut(*id as usize) {
+                *logit += bias;
+            }
         }
     }
 
@@ -251,6 +263,12 @@ mod tests {
         assert_eq!([(); 3].map(|()| next(&mut presence)), [1, 4, 2]);
         let mut frequency = Sampler::new(Sampling { frequency_penalty: 0.3, ..Sampling::default() }, 1, &[]);
         assert_eq!([(); 4].map(|()| next(&mut frequency)), [1, 1, 4, 1]);
+    }
+
+    #[test]
+    fn a_bias_turns_to_other_tokens() {
+        let mut biased = Sampler::new(Sampling::default(), 1, &[]).biased(&[(1, -100.0), (0, 1.6), (9, 5.0)]);
+        assert_eq!([next(&mut biased), next(&mut biased)], [0, 0]);
     }
 
     #[test]

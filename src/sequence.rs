@@ -59,7 +59,7 @@ impl<'a> Sequence<'a> {
             return Err(Error::Sampling { option: "stop", found, expected: "none, since there is no tokenizer" });
         }
         Ok(Self {
-            sampler: Sampler::new(sampling, seed, prompt),
+            sampler: Sampler::new(sampling, seed, prompt).biased(&options.logit_bias),
             text: tokenizer.map(|tokenizer| tokenizer.detokenizer(prompt)).transpose()?,
             stop: StopStrings::new(&options.stop),
             eos: if options.ignore_eos { Vec::new() } else { config.eos_token_id.0.clone() },

@@ -48,6 +48,12 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|error| self.error(&error))
     }
 
+    /// The text of one token, also of a special one.
+    #[cfg(feature = "server")]
+    pub(crate) fn word(&self, id: u32) -> Result<String> {
+        self.inner.decode(&[id], false).map_err(|error| self.error(&error))
+    }
+
     /// A decoder of what follows `prompt` that takes one id at a time and never cuts a character in two.
     pub(crate) fn detokenizer(&self, prompt: &[u32]) -> Result<Detokenizer<'_>> {
         let stream = self.inner.decode_stream(true);

@@ -56,6 +56,10 @@ def stream(client):
 def completion(client):
     reply = client.completions.create(model="demo", prompt=["Phileas Fogg", "London"], max_tokens=5, stop="zzz", seed=1)
     assert [choice.index for choice in reply.choices] == [0, 1] and reply.object == "text_completion"
+    reply = client.completions.create(model="demo", prompt=[[5, 6], [7]], max_tokens=2, logprobs=3, extra_body={"top_k": 5})
+    assert reply.usage.prompt_tokens == 3 and len(reply.choices[1].logprobs.top_logprobs[0]) >= 3
+    reply = client.completions.create(model="demo", prompt="Good day", max_tokens=9, logprobs=0, logit_bias={"0": 100})
+    assert reply.choices[0].finish_reason == "stop" and reply.choices[0].logprobs.tokens == ["<|endoftext|>"]
 
 
 def schema(client):
@@ -66,15 +70,19 @@ def schema(client):
 
 
 def errors(client):
-    for change, kind, code in [
-        ({"model": "other"}, openai.NotFoundError, "model_not_found"),
-        ({"max_tokens": 100_000}, openai.BadRequestError, "context_length_exceeded"),
-        ({"temperature": -1}, openai.BadRequestError, None),
+    tool = {"type": "function", "function": {"name": "call", "parameters": {"type": "object", "properties": {}}}}
+    for change, kind, param, code in [
+        ({"model": "other"}, openai.NotFoundError, "model", "model_not_found"),
+        ({"max_tokens": 100_000}, openai.BadRequestError, "messages", "context_length_exceeded"),
+        ({"max_tokens": 100_000, "stream": True}, openai.BadRequestError, "messages", "context_length_exceeded"),
+        ({"temperature": -1}, openai.BadRequestError, "temperature", None),
+        ({"temperature": "hot"}, openai.BadRequestError, "temperature", None),
+        ({"tools": [tool]}, openai.BadRequestError, "tools", None),
     ]:
         try:
             client.chat.completions.create(**{**CHAT, **change})
         except kind as error:
-            assert error.code == code, error
+            assert (error.param, error.code) == (param, code), error
         else:
             raise AssertionError(f"{change} was taken")
 

@@ -1,26 +1,28 @@
 """Chats through the built-in page in headless Chromium: `python tests/page.py target/debug/leveret`."""
 
 import json
-import re
+import os
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import websocket
 
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
+  --disable-background-networking --disable-component-update --disable-sync --remote-debugging-port=0""".split()
+
 
 class Page:
-    """A page of the browser, spoken to by its DevTools protocol."""
+    """An empty page of the browser, spoken to by its DevTools protocol."""
 
-    def __init__(self, browser, url):
-        line = next(line for line in browser.stderr if "DevTools listening on" in line)
-        self.socket = websocket.create_connection(re.search(r"ws://\S+", line).group(), suppress_origin=True, timeout=60)
+    def __init__(self, address):
+        self.socket = websocket.create_connection(address, suppress_origin=True, timeout=60)
         self.number, self.session = 0, None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.enable")
-        self.call("Page.navigate", url=url)
 
     def call(self, method, **params):
         self.number += 1
@@ -52,19 +54,46 @@ def main(binary):
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     url = server.stdout.readline().split()[-1]
     with tempfile.TemporaryDirectory() as profile:
-        flags = ["--no-sandbox", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
-        browser = subprocess.Popen(["chromium-headless-shell", *flags], stderr=subprocess.PIPE, text=True)
+        told = open(f"{profile}/stderr", "w+")
+        browser = subprocess.Popen(["chromium", *FLAGS, f"--user-data-dir={profile}", "about:blank"], stderr=told)
         try:
-            check(Page(browser, url))
+            page = Page(devtools(browser, profile, told))
+            keeps_others_out(page, url)
+            page.call("Page.navigate", url=url)
+            chats(page)
         finally:
             browser.kill()
             browser.wait()
             server.terminate()
             server.wait()
-    print("the page chats, stops and forgets")
+    print("the page chats, stops and forgets; pages of others are kept out")
 
 
-def check(page):
+def devtools(browser, profile, told):
+    """Where the browser listens, which it writes to a file once it does."""
+    for _ in range(1200):
+        if os.path.exists(f"{profile}/DevToolsActivePort"):
+            with open(f"{profile}/DevToolsActivePort") as file:
+                if len(lines := file.read().split()) == 2:
+                    return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+        if browser.poll() is not None:
+            break
+        time.sleep(0.05)
+    told.seek(0)
+    raise AssertionError(f"chromium does not start: {told.read()[-2000:]}")
+
+
+def keeps_others_out(page, url):
+    """What any page may send without asking first does not reach the model."""
+    body = json.dumps({"messages": [{"role": "user", "content": "Phileas Fogg"}], "max_tokens": 1})
+    for kind in ["text/plain", ""]:
+        blob = f"new Blob([{json.dumps(body)}], {{ type: '{kind}' }})"
+        page.run(f"fetch('{url}/v1/chat/completions', {{ method: 'POST', mode: 'no-cors', body: {blob} }}).then(() => 0)")
+    with urllib.request.urlopen(f"{url}/metrics") as metrics:
+        assert "leveret_requests_total 0\n" in metrics.read().decode()
+
+
+def chats(page):
     page.wait("document.readyState === 'complete' && document.getElementById('model')?.textContent === 'demo'")
     page.say("The mansion in Saville Row")
     page.wait("document.querySelector('.note')?.textContent.includes(' tokens in ')")

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::fields::Fields;
 use super::replies::Replies;
 use super::state::{State, now};
-use crate::encoder::Encoder;
+use super::words::Words;
 use crate::generate::Token;
 
 /// What chat and completions write differently.
@@ -26,28 +26,28 @@ pub(super) trait Form: Send + Sync + 'static {
     const OBJECTS: [&'static str; 2];
 
     /// A choice of a whole answer.
-    fn choice(index: usize, tokens: &[Token], encoder: &Encoder) -> Value;
+    fn choice(index: usize, tokens: &[Token], words: &Words) -> Value;
 
     /// What comes before the first token of a choice.
     fn opening(index: usize) -> Option<Value>;
 
     /// A choice of one token; `offset` is the length of the text before it.
-    fn part(token: &Token, offset: usize, encoder: &Encoder) -> Value;
+    fn part(token: &Token, offset: usize, words: &Words) -> Value;
 }
 
 /// Answers a request in one piece or as it comes.
-pub(super) async fn answer<F: Form>(state: Arc<State>, fields: Fields, replies: Replies) -> Response {
+pub(super) async fn answer<F: Form>(state: Arc<State>, fields: &Fields, replies: Replies) -> Response {
     let id = format!("{}-{:016x}", F::ID, rand::random::<u64>());
     match fields.stream {
-        Some(true) => stream::<F>(state, fields.include_usage(), id, replies),
-        _ => whole::<F>(&state, id, replies).await.unwrap_or_else(|failure| refuse(&state, failure)),
+        true => stream::<F>(state, fields.include_usage, id, replies),
+        false => whole::<F>(&state, id, replies).await.unwrap_or_else(|failure| refuse(&state, &failure)),
     }
 }
 
 /// Counts a failure and tells it.
-pub(super) fn refuse(state: &State, failure: Failure) -> Response {
+pub(super) fn refuse(state: &State, failure: &Failure) -> Response {
     state.metrics.failures.fetch_add(1, Ordering::Relaxed);
-    failure.into_response()
+    failure.clone().into_response()
 }
 
 async fn whole<F: Form>(state: &State, id: String, mut replies: Replies) -> Result<Response, Failure> {
@@ -56,7 +56,7 @@ async fn whole<F: Form>(state: &State, id: String, mut replies: Replies) -> Resu
         let token = token?;
         tokens[token.sequence].push(token);
     }
-    let choices = tokens.iter().enumerate().map(|(index, tokens)| F::choice(index, tokens, &state.encoder));
+    let choices = tokens.iter().enumerate().map(|(index, tokens)| F::choice(index, tokens, &state.words));
     let choices: Vec<_> = choices.collect();
     let usage = usage(replies.prompt_tokens, tokens.iter().map(Vec::len).sum());
     Ok(Json(json!({
@@ -74,7 +74,12 @@ fn stream<F: Form>(state: Arc<State>, include_usage: bool, id: String, mut repli
         let chunk = |choices: Value| {
             let object = F::OBJECTS[1];
             let model = &state.options.name;
-            json!({ "id": id, "object": object, "created": created, "model": model, "choices": choices })
+            let mut chunk =
+                json!({ "id": id, "object": object, "created": created, "model": model, "choices": choices });
+            if include_usage {
+                chunk["usage"] = Value::Null;
+            }
+            chunk
         };
         let mut count = 0;
         let mut offsets = vec![None; replies.count];
@@ -94,7 +99,7 @@ fn stream<F: Form>(state: Arc<State>, include_usage: bool, id: String, mut repli
                         parts.extend(F::opening(token.sequence).map(|opening| chunk(json!([opening]))));
                     }
                     let before = offset.unwrap_or(0);
-                    parts.push(chunk(json!([F::part(&token, before, &state.encoder)])));
+                    parts.push(chunk(json!([F::part(&token, before, &state.words)])));
                     *offset = Some(before + token.text.chars().count());
                 }
                 Some(Err(failure)) => {

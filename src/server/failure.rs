@@ -3,6 +3,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::object::shown;
 use crate::error::Error;
 
 /// An error as OpenAI's clients expect it.
@@ -20,6 +21,13 @@ impl Failure {
     pub(super) fn invalid(param: &str, message: impl Into<String>) -> Self {
         let param = (!param.is_empty()).then(|| param.to_owned());
         Self { param, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message) }
+    }
+
+    /// What a field is, and what it should be.
+    pub(super) fn wrong(param: &str, found: Option<&Value>, expected: &str) -> Self {
+        let name = if param.is_empty() { "the body" } else { param };
+        let found = found.map_or_else(|| "missing".to_owned(), shown);
+        Self::invalid(param, format!("{name} is {found}, expected {expected}"))
     }
 
     pub(super) fn unknown_model(found: &str, expected: &str) -> Self {
@@ -46,9 +54,36 @@ impl Failure {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("timeout"), message)
     }
 
+    pub(super) fn forbidden_host(host: &str) -> Self {
+        let message = format!(
+            "the server listens on loopback and does not go by the name `{host}`; ask for localhost, or start it with \
+             --allow-origin http://{host}"
+        );
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some("host_not_allowed"), message)
+    }
+
+    pub(super) fn forbidden_origin(origin: &str) -> Self {
+        let message =
+            format!("pages of `{origin}` may not ask; start the server with --allow-origin {origin} to let them");
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some("origin_not_allowed"), message)
+    }
+
     pub(super) fn stopped() -> Self {
         let message = "the server is shutting down";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("shutting_down"), message)
+    }
+
+    /// The thread that runs the model is no more.
+    pub(super) fn scheduler_ended() -> Self {
+        let message =
+            "the thread that runs the model has ended; /health and the server's standard error say why; start it again";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("scheduler_ended"), message)
+    }
+
+    /// A request could not be made ready, for a defect of ours.
+    pub(super) fn unprepared() -> Self {
+        let message = "the request could not be prepared; the server's standard error says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, message)
     }
 
     /// What a status says that came without a message of ours.
@@ -59,6 +94,14 @@ impl Failure {
 
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), kind, param: None, code }
+    }
+
+    /// The same, about a field unless it names one already.
+    pub(super) fn about(self, param: &str) -> Self {
+        match self.code {
+            Some("context_length_exceeded") => Self { param: self.param.or_else(|| Some(param.to_owned())), ..self },
+            _ => self,
+        }
     }
 
     pub(super) fn json(&self) -> Value {

@@ -1,119 +1,144 @@
 //! What requests may say.
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::object::Object;
 use crate::options::GenerateOptions;
 
 /// The fields that both kinds of requests have.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Fields {
-    pub(super) model: Option<String>,
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    top_k: Option<usize>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    seed: Option<i64>,
-    stop: Option<Stop>,
-    ignore_eos: Option<bool>,
-    n: Option<usize>,
-    pub(super) stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    pub(super) response_format: Option<ResponseFormat>,
-    /// Fields that would change the reply and are not known here.
-    logit_bias: Option<Map<String, Value>>,
-    best_of: Option<usize>,
-    echo: Option<bool>,
-    suffix: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Several(Vec<String>),
-}
-
-#[derive(Debug, Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-/// What a reply has to be.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum ResponseFormat {
-    Text,
-    JsonObject,
-    JsonSchema { json_schema: JsonSchema },
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct JsonSchema {
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    /// Replies to each prompt.
+    pub(super) n: usize,
+    /// How to generate; what a request does not say is taken from the checkpoint.
+    pub(super) options: GenerateOptions,
+    /// What replies have to be of.
     pub(super) schema: Option<Value>,
 }
 
-/// Stop strings of one request at most.
+pub(super) const COUNT: &str = "a whole number from 0 on";
+pub(super) const FLAG: &str = "true or false";
+const NUMBER: &str = "a number";
+
+/// Replies to a prompt, stop strings and likeliest tokens that one request asks for at most.
+const REPLIES: usize = 128;
 const STOPS: usize = 16;
+const TOP: usize = 20;
+
+/// Fields that would change the reply and are not known here, of OpenAI, llama.cpp and vLLM.
+const UNKNOWN: [&str; 16] = [
+    "audio",
+    "continue_final_message",
+    "echo",
+    "function_call",
+    "functions",
+    "grammar",
+    "guided_choice",
+    "guided_grammar",
+    "guided_json",
+    "guided_regex",
+    "json_schema",
+    "min_tokens",
+    "prompt_logprobs",
+    "stop_token_ids",
+    "structured_outputs",
+    "suffix",
+];
 
 impl Fields {
-    /// Replies to each prompt.
-    pub(super) fn n(&self) -> Result<usize, Failure> {
-        match self.n.unwrap_or(1) {
-            n @ 1..=128 => Ok(n),
-            n => Err(Failure::invalid("n", format!("n is {n}, expected from 1 to 128"))),
+    /// Reads a request, with so many of the likeliest tokens to tell, as the field `top` says.
+    pub(super) fn read(request: &Object, logprobs: Option<usize>, top: &str) -> Result<Self, Failure> {
+        if let Some(name) = UNKNOWN.into_iter().find(|name| request.value(name).is_some_and(is_set)) {
+            return Err(request.refuse(name, format!("{name} is not supported; leave it out")));
         }
-    }
-
-    pub(super) fn include_usage(&self) -> bool {
-        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
-    }
-
-    /// How to generate; what a request does not say is taken from the checkpoint.
-    pub(super) fn options(&self, logprobs: Option<usize>) -> Result<GenerateOptions, Failure> {
-        let unknown = [
-            ("logit_bias", self.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty())),
-            ("best_of", self.best_of.is_some_and(|best| best > 1)),
-            ("echo", self.echo == Some(true)),
-            ("suffix", self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty())),
-        ];
-        if let Some((field, _)) = unknown.iter().find(|(_, there)| *there) {
-            return Err(Failure::invalid(field, format!("{field} is not supported; leave it out")));
+        if logprobs.is_some_and(|logprobs| logprobs > TOP) {
+            return Err(request.wrong(top, &format!("from 0 to {TOP}")));
         }
-        let stop = match &self.stop {
-            None => Vec::new(),
-            Some(Stop::One(stop)) => vec![stop.clone()],
-            Some(Stop::Several(stops)) => stops.clone(),
-        };
-        if stop.len() > STOPS {
-            return Err(Failure::invalid("stop", format!("{} stop strings, expected at most {STOPS}", stop.len())));
+        let n = request.get("n", COUNT)?.unwrap_or(1);
+        if !(1..=REPLIES).contains(&n) {
+            return Err(request.wrong("n", &format!("from 1 to {REPLIES}")));
         }
-        let max_tokens = self.max_completion_tokens.or(self.max_tokens);
-        if max_tokens == Some(0) {
-            return Err(Failure::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
+        if request.get("best_of", COUNT)?.is_some_and(|best_of: usize| best_of != n) {
+            return Err(request.wrong("best_of", &format!("{n}, as n is: all replies are given; leave it out")));
         }
-        if logprobs.is_some_and(|top| top > 20) {
-            return Err(Failure::invalid("top_logprobs", "at most 20 of the likeliest tokens are told"));
-        }
-        Ok(GenerateOptions {
-            max_tokens,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            seed: self.seed.map(|seed| seed as u64),
-            stop,
-            ignore_eos: self.ignore_eos.unwrap_or(false),
-            logprobs,
+        let stream_options = request.object("stream_options")?;
+        let include_usage = stream_options.map(|options| options.get("include_usage", FLAG)).transpose()?.flatten();
+        Ok(Self {
+            stream: request.get("stream", FLAG)?.unwrap_or(false),
+            include_usage: include_usage.unwrap_or(false),
+            n,
+            options: GenerateOptions {
+                max_tokens: max_tokens(request)?,
+                temperature: request.get("temperature", NUMBER)?,
+                top_k: request.get("top_k", COUNT)?,
+                top_p: request.get("top_p", NUMBER)?,
+                min_p: request.get("min_p", NUMBER)?,
+                repetition_penalty: request.get("repetition_penalty", NUMBER)?,
+                presence_penalty: request.get("presence_penalty", NUMBER)?,
+                frequency_penalty: request.get("frequency_penalty", NUMBER)?,
+                logit_bias: logit_bias(request)?,
+                seed: request.get("seed", "a whole number")?.map(|seed: i64| seed as u64),
+                stop: stop(request)?,
+                ignore_eos: request.get("ignore_eos", FLAG)?.unwrap_or(false),
+                logprobs,
+            },
+            schema: schema(request)?,
         })
+    }
+}
+
+/// Whether a value asks for anything.
+pub(super) fn is_set(value: &Value) -> bool {
+    let nothing = [json!(false), json!(0), json!(""), json!([]), json!({})];
+    !value.is_null() && !nothing.contains(value)
+}
+
+fn max_tokens(request: &Object) -> Result<Option<usize>, Failure> {
+    let expected = "a whole number from 1 on";
+    let read = |name| match request.get(name, expected)? {
+        Some(0) => Err(request.wrong(name, expected)),
+        max_tokens => Ok(max_tokens),
+    };
+    let (old, new) = (read("max_tokens")?, read("max_completion_tokens")?);
+    Ok(new.or(old))
+}
+
+fn stop(request: &Object) -> Result<Vec<String>, Failure> {
+    let stop = match request.value("stop") {
+        Some(Value::String(stop)) => vec![stop.clone()],
+        _ => request.get("stop", "a text or a list of texts")?.unwrap_or_default(),
+    };
+    match stop.len() {
+        0..=STOPS => Ok(stop),
+        _ => Err(request.wrong("stop", &format!("at most {STOPS} texts"))),
+    }
+}
+
+fn logit_bias(request: &Object) -> Result<Vec<(u32, f32)>, Failure> {
+    let expected = "an object of numbers from -100 to 100 by token ids";
+    let bias: BTreeMap<u32, f32> = request.get("logit_bias", expected)?.unwrap_or_default();
+    match bias.values().all(|bias| (-100.0..=100.0).contains(bias)) {
+        true => Ok(bias.into_iter().collect()),
+        false => Err(request.wrong("logit_bias", expected)),
+    }
+}
+
+/// What a reply has to be of, if it is to be JSON.
+fn schema(request: &Object) -> Result<Option<Value>, Failure> {
+    let Some(format) = request.object("response_format")? else { return Ok(None) };
+    let of = |object: &Object| object.value("schema").cloned();
+    match format.value("type").and_then(Value::as_str) {
+        Some("text") => Ok(None),
+        Some("json_object") => Ok(Some(of(&format).unwrap_or_else(|| json!({ "type": "object" })))),
+        Some("json_schema") => match format.object("json_schema")? {
+            Some(named) => Ok(Some(of(&named).unwrap_or_else(|| json!({})))),
+            None => Err(format.wrong("json_schema", "an object with a schema")),
+        },
+        _ => Err(format.wrong("type", "text, json_object or json_schema")),
     }
 }

@@ -30,6 +30,11 @@ impl Metrics {
         add(&self.upload_bytes, pass.upload_bytes);
     }
 
+    /// Nothing runs or waits any more.
+    pub(super) fn clear(&self) {
+        [&self.running, &self.waiting].into_iter().for_each(|gauge| gauge.store(0, Ordering::Relaxed));
+    }
+
     /// The text that Prometheus reads.
     pub(super) fn text(&self) -> String {
         let counters = [
@@ -42,7 +47,7 @@ impl Metrics {
             ("upload_bytes_total", "Bytes of weights copied to devices.", &self.upload_bytes),
         ];
         let gauges = [
-            ("requests_waiting", "Requests that wait for room.", &self.waiting),
+            ("requests_waiting", "Requests of which some or all prompts wait for room.", &self.waiting),
             ("sequences_running", "Sequences that a pass serves.", &self.running),
         ];
         let mut text = String::new();

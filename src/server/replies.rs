@@ -1,14 +1,16 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
 use super::fields::Fields;
-use super::scheduler::{Event, Job};
+use super::scheduler::{Event, Job, Part};
 use super::state::State;
+use crate::constraint::Constraint;
 use crate::generate::Token;
-use crate::options::GenerateOptions;
 use crate::prompt::Prompt;
 
 /// The replies to a request, as they come; when this is dropped, they end.
@@ -19,32 +21,25 @@ pub(super) struct Replies {
     pub(super) count: usize,
     pub(super) prompt_tokens: usize,
     unfinished: usize,
+    /// Keeps the server from ending meanwhile.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Replies {
     /// Asks for `fields.n` replies to each prompt.
-    pub(super) async fn ask(
-        state: &Arc<State>,
-        prompts: Vec<Prompt>,
-        fields: &Fields,
-        options: GenerateOptions,
-    ) -> Result<Self, Failure> {
-        let (n, (sender, events)) = (fields.n()?, unbounded_channel());
+    pub(super) async fn ask(state: &Arc<State>, prompts: Vec<Prompt>, fields: &Fields) -> Result<Self, Failure> {
+        let permit = state.permits.clone().try_acquire_owned().map_err(|_| Failure::stopped())?;
         let deadline = Instant::now() + state.timeout();
-        let (mut prompt_tokens, mut count) = (0, 0);
-        for prompt in prompts {
-            let encoder = state.encoder.clone();
-            // A template may take its time.
-            let prompt = tokio::task::spawn_blocking(move || encoder.encode(prompt)).await;
-            let prompt = prompt.map_err(|_| Failure::stopped())??;
-            prompt_tokens += prompt.len();
-            let constraints = (0..n).map(|_| state.constraint(fields.response_format.as_ref()));
-            let constraints = constraints.collect::<Result<_, _>>()?;
-            let job = Job { prompt, options: options.clone(), constraints, first: count, events: sender.clone() };
-            state.queue(job)?;
-            count += n;
-        }
-        Ok(Self { events, deadline, seconds: state.options.timeout, count, prompt_tokens, unfinished: count })
+        let (shared, wanted) = (state.clone(), fields.clone());
+        // Templates, tokenizers and grammars may take their time.
+        let parts = tokio::task::spawn_blocking(move || parts(&shared, prompts, &wanted)).await;
+        let parts = parts.map_err(|_| Failure::unprepared())??;
+        let count = parts.len() * fields.n;
+        let prompt_tokens = parts.iter().map(|part| part.prompt.len()).sum();
+        let (sender, events) = unbounded_channel();
+        state.queue(Job { parts, options: fields.options.clone(), events: sender })?;
+        let (seconds, unfinished) = (state.options.timeout, count);
+        Ok(Self { events, deadline, seconds, count, prompt_tokens, unfinished, _permit: permit })
     }
 
     /// The next token of any reply; none when all have ended.
@@ -54,7 +49,7 @@ impl Replies {
         }
         let event = match timeout_at(self.deadline, self.events.recv()).await {
             Ok(Some(event)) => event,
-            Ok(None) => Err(Failure::stopped()),
+            Ok(None) => Err(Failure::scheduler_ended()),
             Err(_) => Err(Failure::timeout(self.seconds)),
         };
         match &event {
@@ -64,4 +59,26 @@ impl Replies {
         }
         Some(event)
     }
+}
+
+/// A request as the scheduler takes it, prompt by prompt, unless something about it cannot be.
+fn parts(state: &State, prompts: Vec<Prompt>, fields: &Fields) -> Result<VecDeque<Part>, Failure> {
+    let (n, most) = (fields.n, state.options.max_sequences);
+    if n > most {
+        return Err(Failure::invalid("n", format!("n is {n}, expected at most {most}, which are computed at once")));
+    }
+    if let Some((id, _)) = fields.options.logit_bias.iter().find(|(id, _)| !state.limits.knows(*id)) {
+        return Err(Failure::invalid(
+            "logit_bias",
+            format!("logit_bias names token {id}, which the model does not have"),
+        ));
+    }
+    let constraint = fields.schema.as_ref().map(|schema| state.constraint(schema)).transpose()?;
+    let part = |(i, prompt)| {
+        let prompt = state.encoder.encode(prompt)?;
+        state.limits.check(&prompt, &fields.options)?;
+        let one = || constraint.clone().map(|constraint| Box::new(constraint) as Box<dyn Constraint>);
+        Ok(Part { prompt, constraints: (0..n).map(|_| one()).collect(), first: i * n })
+    };
+    prompts.into_iter().enumerate().map(part).collect()
 }

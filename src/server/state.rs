@@ -3,14 +3,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::failure::Failure;
-use super::fields::ResponseFormat;
+use super::health::Health;
+use super::limits::Limits;
 use super::metrics::Metrics;
-use super::router::ServerOptions;
+use super::options::ServerOptions;
 use super::scheduler::Job;
-use crate::constraint::Constraint;
+use super::words::Words;
 use crate::encoder::Encoder;
 use crate::json_schema::{Grammars, JsonSchema};
 
@@ -21,10 +23,15 @@ const LONGEST: u64 = 365 * 86_400;
 pub(super) struct State {
     pub(super) options: ServerOptions,
     pub(super) encoder: Encoder,
+    pub(super) words: Words,
+    pub(super) limits: Limits,
     /// What replies are kept to schemas with, or why they cannot be.
     pub(super) grammars: Result<Grammars, Failure>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
     pub(super) jobs: Sender<Job>,
+    /// A permit for each request that goes on; none are left once the server ends.
+    pub(super) permits: Arc<Semaphore>,
     /// Seconds since 1970 at which the server started.
     pub(super) started: u64,
 }
@@ -39,28 +46,24 @@ impl State {
         }
     }
 
-    /// Hands a job to the scheduler, unless too many wait.
+    /// Hands a request to the scheduler, unless too many wait.
     pub(super) fn queue(&self, job: Job) -> Result<(), Failure> {
         let (most, waiting) = (self.options.queue, &self.metrics.waiting);
-        if job.constraints.len() > self.options.max_sequences {
-            let most = self.options.max_sequences;
-            return Err(Failure::invalid("n", format!("at most {most} replies are computed at once")));
-        }
         let free = |waiting: u64| (waiting < most as u64).then_some(waiting + 1);
         let queued = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
         queued.map_err(|_| Failure::queue_full(most))?;
-        self.jobs.send(job).map_err(|_| Failure::stopped())
+        self.jobs.send(job).map_err(|_| {
+            // Nobody is in the queue any more, which may have been noted already.
+            let left = |waiting: u64| Some(waiting.saturating_sub(1));
+            let _ = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+            Failure::scheduler_ended()
+        })
     }
 
-    /// What holds a reply to the form that a request asks for.
-    pub(super) fn constraint(&self, format: Option<&ResponseFormat>) -> Result<Option<Box<dyn Constraint>>, Failure> {
-        let schema = match format {
-            None | Some(ResponseFormat::Text) => return Ok(None),
-            Some(ResponseFormat::JsonObject) => json!({ "type": "object" }),
-            Some(ResponseFormat::JsonSchema { json_schema }) => json_schema.schema.clone().unwrap_or(json!({})),
-        };
+    /// What keeps replies to a schema; its grammar is compiled here, which may take its time.
+    pub(super) fn constraint(&self, schema: &Value) -> Result<JsonSchema, Failure> {
         match &self.grammars {
-            Ok(grammars) => Ok(Some(Box::new(JsonSchema::new(grammars, &schema)?))),
+            Ok(grammars) => Ok(JsonSchema::new(grammars, schema)?),
             Err(failure) => Err(failure.clone()),
         }
     }

@@ -105,6 +105,7 @@ impl From<&Options> for GenerateOptions {
             seed: options.seed,
             stop: options.stop.clone(),
             ignore_eos: options.ignore_eos,
+            logit_bias: Vec::new(),
             logprobs: None,
         }
     }

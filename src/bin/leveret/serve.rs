@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
-use leveret::{Backend, ServerOptions};
+use leveret::{AllowedOrigin, ApiKey, Backend, Server, ServerOptions};
 
 use crate::device::Task;
 use crate::load::How;
@@ -25,8 +24,12 @@ pub struct Serve {
     #[arg(long, env = "LEVERET_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: String,
     /// Key that requests have to name, as `Authorization: Bearer KEY`.
-    #[arg(long, env = "LEVERET_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
-    api_key: Option<String>,
+    #[arg(long, env = "LEVERET_API_KEY", hide_env_values = true, value_name = "KEY")]
+    api_key: Option<ApiKey>,
+    /// Origin whose pages may ask, such as https://chat.example.org, beside the server's own page; `*` is any. On loopback
+    /// it is also a name that the server goes by. May be given several times.
+    #[arg(long, env = "LEVERET_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    allow_origin: Vec<AllowedOrigin>,
     /// Name that the model is served under [default: that of its directory, or its own on the hub].
     #[arg(long, value_name = "NAME")]
     served_name: Option<String>,
@@ -36,7 +39,7 @@ pub struct Serve {
     /// Positions of each sequence, prompt and reply together [default: 4096, or as many as the model has].
     #[arg(long, env = "LEVERET_CONTEXT", value_name = "N", value_parser = at_least_one)]
     context: Option<usize>,
-    /// Requests that may wait; others get status 429.
+    /// Requests that may wait for room, each with all its prompts and replies; others get status 429.
     #[arg(long, env = "LEVERET_QUEUE", default_value_t = 64, value_name = "N", value_parser = at_least_one)]
     queue: usize,
     /// Seconds after which a request gets status 504.
@@ -59,8 +62,6 @@ impl Task for Serve {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
         let model = self.how.load::<B>(&self.model, devices)?;
         let host = self.host.trim_matches(['[', ']']);
-        let listener = TcpListener::bind((host, self.port)).with_context(|| format!("{host}:{}", self.port))?;
-        let address = listener.local_addr()?;
         let name = match self.model.canonicalize() {
             Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             Err(_) => self.model.to_string_lossy().split('@').next().unwrap_or_default().to_owned(),
@@ -73,23 +74,46 @@ impl Task for Serve {
             timeout: self.timeout,
             body_limit: self.body_limit,
             api_key: self.api_key,
+            host: Some(host.to_owned()),
+            allow_origins: self.allow_origin,
         };
-        if !address.ip().is_loopback() && options.api_key.is_none() {
+        let open = options.api_key.is_none();
+        let server = Server::new(model, options)?;
+        let listener = TcpListener::bind((host, self.port)).with_context(|| format!("{host}:{}", self.port))?;
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() && open {
             let _ = writeln!(std::io::stderr(), "warning: other machines reach this server, and no --api-key is set");
         }
         writeln!(std::io::stdout(), "listening on http://{address}")?;
         std::io::stdout().flush()?;
-        leveret::serve(model, listener, options, interrupted())?;
+        server.run(listener, interrupted())?;
         Ok(())
     }
 }
 
-/// Waits for Ctrl-C; the second one ends the process at once.
+/// Waits for Ctrl-C, or for what ends services; the second time the process ends at once.
 async fn interrupted() {
-    let _ = tokio::signal::ctrl_c().await;
+    signal().await;
     let _ = writeln!(std::io::stderr(), "ending what has been begun; press Ctrl-C again to end at once");
     tokio::spawn(async {
-        let _ = tokio::signal::ctrl_c().await;
+        signal().await;
         std::process::exit(130);
     });
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    let _ = tokio::signal::ctrl_c().await;
 }
