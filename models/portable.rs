@@ -71,6 +71,15 @@ pub fn activated<B: Backend>(activation: Activation, x: Tensor<B, 3>) -> Tensor<
     }
 }
 
+/// The same numbers in a shape of more dimensions.
+///
+/// By way of one dimension, since Burn 0.21 may mistake the strides (`split_strides` of burn-std) of numbers that do not
+/// lie in order where one of the dimensions is 1.
+pub fn split<B: Backend, const D: usize, const E: usize>(x: Tensor<B, D>, shape: [usize; E]) -> Tensor<B, E> {
+    let count = shape.iter().product::<usize>();
+    x.reshape([count]).reshape(shape)
+}
+
 /// Overwrites the columns from `at` on.
 pub fn append<B: Backend>(buffer: Tensor<B, 4>, columns: Tensor<B, 4>, at: usize) -> Tensor<B, 4> {
     let end = at + columns.dims()[2];

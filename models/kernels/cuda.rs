@@ -61,7 +61,7 @@ impl Backend for Cuda {
         y.map_or_else(|| portable::rms_norm(x, weight, eps), outer)
     }
 
-    /// Burn's product rounds f32 to 19 bits: the upper and the lower bits are multiplied apart.
+    /// Burn's product rounds f32 to 19 bits: the upper and the lower bits are multiplied apart, the smallest first.
     fn matmul<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
         if a.dtype() != DType::F32 {
             return a.matmul(b);
@@ -71,7 +71,8 @@ impl Backend for Cuda {
             (upper.clone(), x - upper)
         };
         let ((a, a_lower), (b, b_lower)) = (parts(a), parts(b));
-        a.clone().matmul(b.clone()) + (a.matmul(b_lower) + a_lower.matmul(b))
+        let lower = a_lower.clone().matmul(b_lower.clone()) + a_lower.matmul(b.clone()) + a.clone().matmul(b_lower);
+        lower + a.matmul(b)
     }
 
     fn unwritten(shape: [usize; 4], device: &Self::Device, dtype: DType) -> Tensor<Self, 4> {

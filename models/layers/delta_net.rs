@@ -132,7 +132,7 @@ impl<B: Backend> DeltaNet<B> {
         let v = heads(2 * key_dim, num_value_heads, value_head_dim);
 
         // [batch, seq, heads] → [batch, heads, seq, 1]
-        let column = |x: Tensor<B, 3>| x.swap_dims(1, 2).reshape([batch, num_value_heads, seq, 1]);
+        let column = |x: Tensor<B, 3>| portable::split(x.swap_dims(1, 2), [batch, num_value_heads, seq, 1]);
         let rate = self.a_log.val().cast(DType::F32).exp().unsqueeze::<3>();
         let time = portable::softplus(a.cast(DType::F32) + self.dt_bias.val().cast(DType::F32).unsqueeze());
         let (decay, beta) = (column(time * rate.neg()), Some(column(sigmoid(b.cast(DType::F32)))));

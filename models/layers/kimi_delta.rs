@@ -109,7 +109,7 @@ impl<B: Backend> KimiDelta<B> {
         });
         let time = self.f_b_proj.forward(forget).cast(DType::F32) + self.dt_bias.val().cast(DType::F32).unsqueeze();
         let rate = self.a_log.val().cast(DType::F32).exp().neg().swap_dims(1, 2); // [1, num_heads, 1, 1]
-        let beta = sigmoid(beta.cast(DType::F32)).swap_dims(1, 2).reshape([batch, num_heads, seq, 1]);
+        let beta = portable::split(sigmoid(beta.cast(DType::F32)).swap_dims(1, 2), [batch, num_heads, seq, 1]);
         let all = Recurrence {
             q: portable::of_length_one(q) * (head_dim as f64).powf(-0.5),
             k: portable::of_length_one(k),

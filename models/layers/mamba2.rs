@@ -126,7 +126,7 @@ impl<B: Backend> Mamba2Mixer<B> {
 
         let time = portable::softplus(time.cast(DType::F32) + self.dt_bias.val().cast(DType::F32).unsqueeze());
         let [least, most] = self.config.time_step_limit;
-        let time = time.clamp(least, most).swap_dims(1, 2).reshape([batch, num_heads, seq, 1]);
+        let time = portable::split(time.clamp(least, most).swap_dims(1, 2), [batch, num_heads, seq, 1]);
         let of_heads = |x: &Param<Tensor<B, 1>>| x.val().cast(DType::F32).reshape([1, num_heads, 1, 1]);
         let decay = time.clone() * of_heads(&self.a_log).exp().neg();
         let passed = v.clone() * of_heads(&self.d);

@@ -28,7 +28,7 @@ mod moe_layer;
 mod norm;
 mod opening;
 mod positions;
-mod recurrence;
+pub(crate) mod recurrence;
 mod rope;
 mod self_attention;
 mod short_conv;

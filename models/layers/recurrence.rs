@@ -5,7 +5,7 @@ use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 
 use super::channel_recurrence;
-use crate::Backend;
+use crate::{Backend, portable};
 
 /// Columns that are computed at once, as products of matrices.
 const BLOCK: usize = 64;
@@ -71,7 +71,7 @@ impl<B: Backend> Recurrence<B> {
             } else {
                 Tensor::cat(vec![x.clone(), Tensor::zeros(rest, (&x.device(), x.dtype()))], 2)
             };
-            x.reshape([batch, heads, blocks, block, width])
+            portable::split(x, [batch, heads, blocks, block, width])
         };
         let [q, k, v, decay] = [self.q, self.k, self.v, self.decay].map(cut);
         let masks = Masks::new(block, &q.device());
