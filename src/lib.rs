@@ -8,7 +8,7 @@
 //! | `hub` | [`Hub`]: models by their name, downloaded while they run | |
 //! | `json_schema` | [`JsonSchema`]: replies of a form | |
 //! | `stream` | [`TokenStream`] as an asynchronous stream | |
-//! | `server` | [`serve`]: the API over HTTP | `json_schema` |
+//! | `server` | [`Server`]: the API over HTTP | `json_schema` |
 //! | `cli` | the command | `hub` |
 //!
 //! The default is `flex`, `hub`, `server`, `stream` and `cli`. Without any backend the library runs on whatever implements
