@@ -84,6 +84,10 @@ impl<'a> Sequence<'a> {
                 }
             }
         }
+        if let Some(expected) = forced.next() {
+            let reason = format!("the reply that goes on ends where token {expected} has to be");
+            return Err(Error::Constraint { reason });
+        }
         self.constraint = Some(constraint);
         Ok(())
     }

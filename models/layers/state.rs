@@ -1,7 +1,7 @@
 use burn::prelude::{Int, Tensor};
 use burn::tensor::{DType, TensorData};
 
-use crate::Backend;
+use crate::{Backend, portable};
 
 /// The sizes of what a layer keeps of each sequence in the place of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +59,7 @@ impl<B: Backend> State<B> {
         let x = Tensor::cat(vec![self.conv.take().unwrap_or_else(zeros), x.clone()], 1);
         // Into memory of its own, or it would hold that of the whole pass.
         let own = B::unwritten([batch, 1, columns, channels], &x.device(), x.dtype());
-        let last = x.clone().narrow(1, seq, columns).reshape([batch, 1, columns, channels]);
+        let last = portable::split(x.clone().narrow(1, seq, columns), [batch, 1, columns, channels]);
         self.conv = Some(B::append(own, last, 0).reshape([batch, columns, channels]));
         x
     }

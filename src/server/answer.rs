@@ -9,6 +9,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
+use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::failure::Failure;
@@ -67,7 +68,7 @@ async fn whole<F: Form>(state: &State, id: String, mut replies: Replies) -> Resu
 }
 
 fn stream<F: Form>(state: Arc<State>, include_usage: bool, id: String, mut replies: Replies) -> Response {
-    // A slow reader is waited for here; its reply goes on.
+    // A slow reader is waited for here, as long as the reply may take; the reply goes on.
     let (sender, receiver) = channel::<Result<Event, Infallible>>(64);
     let created = now();
     tokio::spawn(async move {
@@ -108,7 +109,8 @@ fn stream<F: Form>(state: Arc<State>, include_usage: bool, id: String, mut repli
                 }
             }
             for part in parts {
-                if sender.send(Ok(Event::default().data(part.to_string()))).await.is_err() {
+                let event = Event::default().data(part.to_string());
+                if !matches!(timeout_at(replies.deadline, sender.send(Ok(event))).await, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -116,9 +118,9 @@ fn stream<F: Form>(state: Arc<State>, include_usage: bool, id: String, mut repli
         if include_usage {
             let mut last = chunk(json!([]));
             last["usage"] = usage(replies.prompt_tokens, count);
-            let _ = sender.send(Ok(Event::default().data(last.to_string()))).await;
+            let _ = timeout_at(replies.deadline, sender.send(Ok(Event::default().data(last.to_string())))).await;
         }
-        let _ = sender.send(Ok(Event::default().data("[DONE]"))).await;
+        let _ = timeout_at(replies.deadline, sender.send(Ok(Event::default().data("[DONE]")))).await;
     });
     Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response()
 }

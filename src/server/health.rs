@@ -1,7 +1,11 @@
 use std::any::Any;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
+
+/// How long a failed pass counts.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// Whether replies can be computed.
 #[derive(Debug, Default)]
@@ -9,7 +13,7 @@ pub(super) struct Health {
     /// What the thread that runs the model ended with.
     ended: OnceLock<String>,
     /// Why the last pass failed, where the next is likely to fail too.
-    failing: Mutex<Option<String>>,
+    failing: Mutex<Option<(Instant, String)>>,
 }
 
 impl Health {
@@ -32,12 +36,14 @@ impl Health {
             matches!(error, Changed { .. } | Coming { .. } | Device { .. } | Io { .. } | ReaderStopped)
         };
         let failing = pass.as_ref().err().filter(of_all).map(Error::to_string);
-        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failing;
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failing.map(|reason| (Instant::now(), reason));
     }
 
     /// Why replies cannot be computed, if they cannot.
     pub(super) fn reason(&self) -> Option<String> {
-        let failing = || self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Who sends no requests where health is bad would never find out that it has passed.
+        let fresh = |(at, reason): (Instant, String)| (at.elapsed() < FRESH).then_some(reason);
+        let failing = || self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone().and_then(fresh);
         match self.ended() {
             Some(reason) => Some(format!("the thread that runs the model ended: {reason}")),
             None => failing(),

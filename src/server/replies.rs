@@ -16,7 +16,7 @@ use crate::prompt::Prompt;
 /// The replies to a request, as they come; when this is dropped, they end.
 pub(super) struct Replies {
     events: UnboundedReceiver<Event>,
-    deadline: Instant,
+    pub(super) deadline: Instant,
     seconds: u64,
     pub(super) count: usize,
     pub(super) prompt_tokens: usize,

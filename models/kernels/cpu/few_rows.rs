@@ -36,7 +36,7 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
     }
 
     /// Goes down the rows of weights, as many blocks of each as of `x` stay near, and meanwhile asks for the same blocks
-    /// of the row below: the memory is not waited for where one row's blocks end, either.
+    /// of the row below: but for the last row, the memory is not waited for where one row's blocks end, either.
     #[inline(always)]
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
         let (inputs, run) = (self.matrix.inputs(), self.y.first().map_or(0, |y| y.len()));

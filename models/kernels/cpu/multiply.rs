@@ -16,7 +16,7 @@ const ROWS: usize = 512;
 const PANEL: usize = 112;
 
 /// Outputs that a thread takes at a time when there are few rows.
-const RUN: usize = 64;
+const OUTPUTS: usize = 64;
 
 /// Multiplies `x`, `[rows, inputs]`, by matrices of the same number of inputs, as one piece of work for all threads:
 /// `[rows, outputs]` each.
@@ -44,7 +44,7 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
     }
     if rows <= FEW_ROWS && !rounded(&matrices[0]) {
         let x: Vec<_> = x.chunks(inputs).map(|x| Input::new(level, x, matrices)).collect();
-        let work = Work::cut(matrices, &mut products, 0..rows, RUN);
+        let work = Work::cut(matrices, &mut products, 0..rows, OUTPUTS);
         work.into_par_iter().for_each(|Work { matrix, first, y }| level.run(FewRows { matrix, first, x: &x, y }));
     } else {
         let outputs: usize = matrices.iter().map(Matrix::outputs).sum();

@@ -189,6 +189,21 @@ proptest! {
         }
     }
 
+    /// Also where rows are so long that their columns are taken in pieces.
+    #[test]
+    fn products_of_long_rows_equal_their_definition(
+        kind in kind(), rows in 1_usize..4, outputs in 1_usize..7, inputs in 4000_usize..15000, exact in exact(), seed: u64,
+    ) {
+        let inputs = if matches!(kind, "int8" | "int4") { inputs.next_multiple_of(32) } else { inputs };
+        let mut random = Random(seed);
+        let store = Store::random(kind, outputs, inputs, &mut random);
+        let x = inputs_of(exact, random.numbers(rows * inputs));
+        for level in Level::all() {
+            let y = multiply_at(level, &x, exact, &[store.matrix()]).remove(0);
+            check(&store, &x, exact, &y, &format!("{level:?} {kind} {exact:?} [{rows}, {inputs}] by {outputs}"));
+        }
+    }
+
     /// A row's result does not depend on its neighbours, to the bit, few rows or many.
     #[test]
     fn rows_are_independent(

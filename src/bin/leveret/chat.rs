@@ -125,6 +125,7 @@ impl Task for Chat {
                 ("/save", path) => said(save(Path::new(path.trim()), &talk.messages)),
                 ("/load", path) => match load(Path::new(path.trim())) {
                     Ok(messages) => {
+                        talk.system = beginning(&messages);
                         talk.messages = messages;
                         said(talk.keep());
                     }
@@ -225,8 +226,7 @@ impl<B: Backend> Talk<'_, B> {
 
 /// What a conversation of a session begins with; tells where that is not what is asked for.
 fn system_of(messages: &[Message], asked: Vec<Message>, path: &Path) -> Vec<Message> {
-    let role = |message: &Message| serde_json::to_value(message).is_ok_and(|message| message["role"] == "system");
-    let kept: Vec<_> = messages.iter().take_while(|message| role(message)).cloned().collect();
+    let kept = beginning(messages);
     if asked.is_empty() || asked == kept {
         return kept;
     }
@@ -237,6 +237,12 @@ fn system_of(messages: &[Message], asked: Vec<Message>, path: &Path) -> Vec<Mess
         if kept.is_empty() { "no" } else { "another" }
     );
     asked
+}
+
+/// The system prompts that a conversation begins with.
+fn beginning(messages: &[Message]) -> Vec<Message> {
+    let is_system = |message: &Message| serde_json::to_value(message).is_ok_and(|message| message["role"] == "system");
+    messages.iter().take_while(|message| is_system(message)).cloned().collect()
 }
 
 fn save(path: &Path, messages: &[Message]) -> Result<()> {

@@ -82,8 +82,11 @@ impl Input {
                 }
             }
         }
-        let end = text.find(FENCE).unwrap_or(text.len());
-        Ok(Some(text[..end].trim_matches('\n').to_owned()))
+        let (text, rest) = text.split_once(FENCE).unwrap_or((&text, ""));
+        if !rest.trim().is_empty() {
+            warn(&format!("what follows {FENCE} is left out: {}", rest.trim()));
+        }
+        Ok(Some(text.trim_matches('\n').to_owned()))
     }
 
     fn line(&mut self, prompt: &str) -> Result<Line> {
