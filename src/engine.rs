@@ -204,7 +204,7 @@ impl<B: Backend> Engine<B> {
 
     /// What tells this model's keys and values from those of others.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(self.parts.checkpoint.clone(), self.dims(), self.dtype())
+        Fingerprint::new(self.parts.checkpoint.clone(), self.dims(), self.dtype(), self.cancellation())
     }
 
     /// Refuses tokens that the model does not have.

@@ -6,7 +6,8 @@ use leveret_models::Dims;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{AtPath, Result};
+use crate::engine::Cancellation;
+use crate::error::{AtPath, Error, Result};
 use crate::io::read_small;
 
 /// Tensors that are looked into; in a checkpoint of more, one of every few.
@@ -23,12 +24,13 @@ pub(crate) struct Fingerprint {
     dims: Dims,
     dtype: DType,
     digest: Arc<OnceLock<String>>,
+    cancellation: Cancellation,
 }
 
 impl Fingerprint {
     /// That of a model which computes in `dtype`; nothing is read before it is asked for.
-    pub(crate) fn new(checkpoint: Arc<Checkpoint>, dims: Dims, dtype: DType) -> Self {
-        Self { checkpoint, dims, dtype, digest: Arc::default() }
+    pub(crate) fn new(checkpoint: Arc<Checkpoint>, dims: Dims, dtype: DType, cancellation: Cancellation) -> Self {
+        Self { checkpoint, dims, dtype, digest: Arc::default(), cancellation }
     }
 
     /// Whether the two are of one model; files are read only where it is not the same in memory.
@@ -37,12 +39,16 @@ impl Fingerprint {
         Ok(same || self.text()? == other.text()?)
     }
 
-    /// In words, as it stands in a file; of weights that are still on their way it waits for all.
+    /// In words, as it stands in a file; of weights that are still on their way it waits for all, unless cancelled.
     pub(crate) fn text(&self) -> Result<String> {
         let digest = match self.digest.get() {
             Some(digest) => digest,
             None => {
-                let digest = self.read()?;
+                let digest = self.read();
+                if let Err(Error::Cancelled) = digest {
+                    self.cancellation.reset();
+                }
+                let digest = digest?;
                 self.digest.get_or_init(|| digest)
             }
         };
@@ -64,7 +70,8 @@ impl Fingerprint {
             if index.is_multiple_of(every) {
                 let look = &mut look[..LOOK.min(entry.len as usize)];
                 let middle = entry.offset + (entry.len - look.len() as u64) / 2;
-                self.checkpoint.shards()[entry.shard].read(middle, look)?;
+                let shard = &self.checkpoint.shards()[entry.shard];
+                shard.read_unless(&|| self.cancellation.is_asked_for(), middle, look)?;
                 hash.update(look);
             }
         }

@@ -165,11 +165,15 @@ impl<B: Backend> Session<B> {
         let unfit = |reason: &str| Error::Unsupported { path: path.to_owned(), reason: reason.to_owned() };
         let header = header.ok_or_else(|| unfit("this is not a session; give another name"))?;
         let header: Header = serde_json::from_str(header).map_err(|error| json(path, &error))?;
-        if let Some(found) = header.fingerprint {
-            let expected = self.fingerprint.text()?;
-            if found != expected {
-                return Err(Error::OtherSession { path: Some(path.to_owned()), expected, found });
+        match header.fingerprint {
+            Some(found) => {
+                let expected = self.fingerprint.text()?;
+                if found != expected {
+                    return Err(Error::OtherSession { path: Some(path.to_owned()), expected, found });
+                }
             }
+            None if header.tokens.is_empty() => {}
+            None => return Err(unfit("it does not tell of which model it is; give another name")),
         }
         if header.reply.as_ref().is_some_and(|reply| reply.drawn > reply.tokens.len() as u64) {
             return Err(unfit("its reply has more draws than tokens; give another name"));

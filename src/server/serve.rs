@@ -83,7 +83,10 @@ impl<B: Backend> Server<B> {
             // Whoever waits or comes now is told.
             drop(receiver);
             metrics.clear();
-            server.join().map_err(|_| Error::ReaderStopped)?.at(&address)?;
+            match server.join() {
+                Ok(served) => served.at(&address)?,
+                Err(panic) => health.ended_with(panic.as_ref()),
+            }
             match health.ended() {
                 Some(reason) => Err(Error::SchedulerEnded { reason: reason.to_owned() }),
                 None => Ok(()),
