@@ -56,7 +56,8 @@ impl FromStr for Budget {
             _ => return Err(wrong()),
         };
         let number: f64 = number.parse().map_err(|_| wrong())?;
-        Ok(Self::Bytes((number * scale as f64) as u64))
+        let bytes = number * scale as f64;
+        if bytes >= u64::MAX as f64 { Err(wrong()) } else { Ok(Self::Bytes(bytes as u64)) }
     }
 }
 

@@ -219,7 +219,8 @@ fn burn_dtype(dtype: Dtype) -> Option<DType> {
 }
 
 fn broken(path: &Path, error: &SafeTensorError) -> Error {
-    Error::Unsupported { path: path.to_owned(), reason: error.to_string() }
+    let reason = format!("this is no session, or one that is cut off ({error}); give another name");
+    Error::Unsupported { path: path.to_owned(), reason }
 }
 
 fn json(path: &Path, error: &serde_json::Error) -> Error {

@@ -51,7 +51,7 @@ fn a_conversation() {
     say(&mut chat, "/save talk.json");
     say(&mut chat, "/reset");
     say(&mut chat, "/stats");
-    chat.exp_string("; 0 of 512 positions are taken").unwrap();
+    chat.exp_string("0 of 512 positions are taken; no reply yet").unwrap();
     say(&mut chat, "/load talk.json");
     say(&mut chat, "\"\"\"The mansion");
     chat.send_line("in Saville Row\"\"\"").unwrap();
@@ -64,6 +64,19 @@ fn a_conversation() {
     assert_eq!(field("role"), ["user", "assistant", "user", "assistant"]);
     assert_eq!(field("content")[2], "The mansion\nin Saville Row");
     assert_ne!(field("content")[1], "");
+}
+
+#[test]
+fn lines_may_be_typed_ahead() {
+    let home = tempfile::tempdir().unwrap();
+    let mut chat = chat(home.path(), &[demo().to_str().unwrap()]);
+    chat.exp_string("> ").unwrap();
+    chat.send("/one\n/two\n/three\n").unwrap();
+    chat.flush().unwrap();
+    for command in ["/one", "/two", "/three"] {
+        chat.exp_string(&format!("unknown command `{command}`")).unwrap();
+    }
+    ends(chat);
 }
 
 /// Whoever has waited enough for a reply goes on with another.

@@ -106,7 +106,7 @@ impl Task for Chat {
             let line = match typed {
                 Typed::Text(text) if text.trim().is_empty() => continue,
                 Typed::Text(text) => {
-                    talk.answer(text);
+                    talk.answer(text)?;
                     continue;
                 }
                 Typed::Line(line) => line,
@@ -118,6 +118,7 @@ impl Task for Chat {
                 ("/reset", _) => {
                     talk.messages = talk.system.clone();
                     talk.session.clear();
+                    talk.stats = None;
                     said(talk.keep());
                 }
                 ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
@@ -127,6 +128,7 @@ impl Task for Chat {
                     Ok(messages) => {
                         talk.system = beginning(&messages);
                         talk.messages = messages;
+                        talk.stats = None;
                         said(talk.keep());
                     }
                     Err(error) => said(Err(error)),
@@ -134,7 +136,7 @@ impl Task for Chat {
                 (command, _) if command.starts_with('/') => {
                     writeln!(out, "unknown command `{command}`; /help says what there is")?;
                 }
-                _ => talk.answer(line),
+                _ => talk.answer(line)?,
             }
         }
         Ok(())
@@ -148,12 +150,17 @@ impl<B: Backend> Talk<'_, B> {
     }
 
     /// Answers a message, or tells why not: then it is as if it had not been said.
-    fn answer(&mut self, text: String) {
+    /// Only where nobody reads the replies any more is there no going on.
+    fn answer(&mut self, text: String) -> Result<()> {
         self.messages.push(Message::user(text));
-        if let Err(error) = self.reply() {
-            self.messages.pop();
-            said(Err(error));
+        let Err(error) = self.reply() else { return Ok(()) };
+        self.messages.pop();
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            return Err(error);
         }
+        said(Err(error));
+        Ok(())
     }
 
     /// Prints the reply to the last message as it comes, and takes it into the conversation. What is cancelled before
@@ -253,7 +260,9 @@ fn save(path: &Path, messages: &[Message]) -> Result<()> {
 fn load(path: &Path) -> Result<Vec<Message>> {
     let read = || -> Result<Vec<Message>> {
         let mut json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-        Ok(serde_json::from_value(json["messages"].take())?)
+        let messages = json.get_mut("messages").map(Value::take);
+        let messages = messages.context("there are no `messages`; give a file that /save has written")?;
+        Ok(serde_json::from_value(messages)?)
     };
     read().with_context(|| path.display().to_string())
 }

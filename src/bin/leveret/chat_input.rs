@@ -91,10 +91,10 @@ impl Input {
 
     fn line(&mut self, prompt: &str) -> Result<Line> {
         let Some(editor) = &mut self.editor else {
-            let mut line = String::new();
-            return Ok(match std::io::stdin().lock().read_line(&mut line)? {
+            let mut line = Vec::new();
+            return Ok(match std::io::stdin().lock().read_until(b'\n', &mut line)? {
                 0 => Line::End,
-                _ => Line::Here(line.trim_end_matches(['\r', '\n']).to_owned()),
+                _ => Line::Here(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()),
             });
         };
         match editor.readline(prompt) {

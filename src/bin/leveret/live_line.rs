@@ -25,7 +25,9 @@ impl LiveLine {
     /// One for a terminal, unless numbers are not wanted; what is printed elsewhere is the reply alone.
     pub fn new(quiet: bool) -> Self {
         let draws = !quiet && io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self { columns: draws.then(|| Table::new().width().map(usize::from)).flatten(), ..Self::default() }
+        // Some terminals say that they have none.
+        let columns = Table::new().width().map(usize::from).filter(|columns| draws && *columns > 0);
+        Self { columns, ..Self::default() }
     }
 
     /// A token's text, with the numbers of the last one taken away before it and those of this one drawn behind it.

@@ -57,7 +57,7 @@ impl MemoryBar {
         if !io::stdout().is_terminal() {
             return self.words();
         }
-        let width = Table::new().width().map_or(80, usize::from);
+        let width = Table::new().width().filter(|width| *width > 0).map_or(80, usize::from);
         let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         self.drawn(Look { width, coloured })
     }

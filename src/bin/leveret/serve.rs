@@ -46,7 +46,7 @@ pub struct Serve {
     #[arg(long, env = "LEVERET_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
     /// Bytes that a request may have.
-    #[arg(long, env = "LEVERET_BODY_LIMIT", default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(long, env = "LEVERET_BODY_LIMIT", default_value_t = 4 << 20, value_name = "BYTES", value_parser = at_least_one)]
     body_limit: usize,
     #[command(flatten)]
     how: How,
@@ -60,8 +60,11 @@ impl Serve {
 
 impl Task for Serve {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
-        let model = self.how.load::<B>(&self.model, devices)?;
         let host = self.host.trim_matches(['[', ']']);
+        // Before the model is waited for.
+        let listener = TcpListener::bind((host, self.port))
+            .with_context(|| format!("{host}:{}; choose another --port (0 takes a free one) or --host", self.port))?;
+        let model = self.how.load::<B>(&self.model, devices)?;
         let name = match self.model.canonicalize() {
             Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             Err(_) => self.model.to_string_lossy().split('@').next().unwrap_or_default().to_owned(),
@@ -79,7 +82,6 @@ impl Task for Serve {
         };
         let open = options.api_key.is_none();
         let server = Server::new(model, options)?;
-        let listener = TcpListener::bind((host, self.port)).with_context(|| format!("{host}:{}", self.port))?;
         let address = listener.local_addr()?;
         if !address.ip().is_loopback() && open {
             let _ = writeln!(std::io::stderr(), "warning: other machines reach this server, and no --api-key is set");
