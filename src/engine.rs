@@ -2,6 +2,7 @@
 
 mod cancellation;
 mod embedding;
+mod fingerprint;
 mod group;
 mod logits;
 mod marks;
@@ -22,6 +23,7 @@ use leveret_models::layers::Attention;
 use leveret_models::{Backend, Dims};
 
 pub use cancellation::Cancellation;
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use group::Group;
 pub(crate) use logits::{Logits, Rows};
 pub(crate) use request::Request;
@@ -32,7 +34,6 @@ use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
 use crate::error::{Error, Least, Result};
-use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::stats::PassStats;
 use crate::stream::{Readers, Transfer};
@@ -270,21 +271,18 @@ impl<B: Backend> Engine<B> {
         groups.iter_mut().for_each(|group| group.begin(self.parts.decoder.as_ref()));
         let mut stats = PassStats { tokens: groups.iter().map(Group::count).sum(), ..PassStats::default() };
         let result = self.entered(|engine| {
-            let result = engine.pass(groups, &mut stats);
+            let mut result = engine.pass(groups, &mut stats);
+            // A prompt takes more memory than the tokens after it.
+            if result.is_ok() && groups.iter().any(|group| group.positions.columns() > 1) {
+                result = engine.stages.iter().try_for_each(Stage::clean_up).and(result);
+            }
             if let Err(Error::Cancelled) = &result {
                 // Who waited has only looked.
                 engine.cancellation.reset();
             }
-            match result.is_err() {
-                true => {
-                    engine.stages.iter_mut().for_each(Stage::stop);
-                    groups.iter_mut().for_each(Group::undo);
-                }
-                // A prompt takes more memory than the tokens after it.
-                false if groups.iter().any(|group| group.positions.columns() > 1) => {
-                    engine.stages.iter().try_for_each(Stage::clean_up)?;
-                }
-                false => {}
+            if result.is_err() {
+                engine.stages.iter_mut().for_each(Stage::stop);
+                groups.iter_mut().for_each(Group::undo);
             }
             result
         });

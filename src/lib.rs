@@ -42,7 +42,6 @@ mod encoder;
 mod engine;
 mod error;
 mod experts;
-mod fingerprint;
 mod generate;
 mod generation_config;
 #[cfg(feature = "hub")]

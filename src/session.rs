@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cache::Cache;
-use crate::engine::{Engine, Request, Rows};
+use crate::engine::{Engine, Fingerprint, Request, Rows};
 use crate::error::{AtPath, Error, Result};
-use crate::fingerprint::Fingerprint;
 use crate::sequence::Sequence;
 
 /// Keys and values of one conversation, so that a turn computes only what is new in it.

@@ -128,6 +128,20 @@ fn another_grammar_is_refused() {
     assert!(error.contains("the reply that goes on has token 71 where 30 has to be"), "{error}");
 }
 
+/// Nor one that would have more said than has been.
+#[test]
+fn a_reply_that_ends_too_soon_for_its_grammar_is_refused() {
+    let mut model = load(&fixture("llama"));
+    let mut session = model.session(64).unwrap();
+    let mut reply =
+        model.stream_in(&mut session, vec![5u32, 6], &greedy(12)).unwrap().constrained(0, Count::by(1)).unwrap();
+    reply.next().unwrap().unwrap();
+    drop(reply);
+    let reply = model.stream_in(&mut session, vec![5u32, 6], &greedy(12)).unwrap();
+    let error = reply.constrained(0, Box::new(Refrain)).err().unwrap().to_string();
+    assert!(error.contains("the reply that goes on ends where token 30 has to be"), "{error}");
+}
+
 /// A JSON document begun in a session is ended in it, beside others as alone.
 #[rstest]
 fn a_document_is_whole(#[values(0, 1, 3, 8)] said: usize) {

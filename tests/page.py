@@ -106,6 +106,11 @@ def chats(page):
     assert page.run("messages.map(message => message.role).join(' ')") == "user assistant user assistant"
     page.run("$('reset').click()")
     assert page.run("messages.length + document.getElementById('log').children.length") == 0
+    page.say("Passepartout")
+    page.wait("document.querySelector('.assistant')?.textContent.length > 5")
+    page.run("$('reset').click()")
+    page.wait("running === null")
+    assert page.run("messages.length + document.getElementById('log').children.length") == 0, "nothing of it comes after"
     wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
     assert not page.run(wide), "the page fits its window"
 

@@ -64,6 +64,10 @@ mod tests {
         assert!(health.reason().is_some());
         health.passed(&Ok(()));
         assert_eq!(health.reason(), None);
+        if let Some(before) = Instant::now().checked_sub(FRESH) {
+            *health.failing.lock().unwrap() = Some((before, "long past".to_owned()));
+            assert_eq!(health.reason(), None);
+        }
         health.ended_with(&"the device has gone");
         health.passed(&Ok(()));
         assert!(health.reason().is_some_and(|reason| reason.contains("the device has gone")));

@@ -64,15 +64,17 @@ impl<'a> FewRows<'a, '_> {
         blocks: Range<usize>,
         at: usize,
     ) {
+        let (row, mut below) = rows;
         for (x, y) in self.x.chunks(2).zip(self.y.chunks_mut(2)) {
             match x {
                 [a, b] => {
-                    let products = products(simd, &rows, [F::input(a), F::input(b)], blocks.clone());
+                    let products = products(simd, &row, &below, [F::input(a), F::input(b)], blocks.clone());
                     y[0][at] += products[0];
                     y[1][at] += products[1];
                 }
-                x => y[0][at] += products(simd, &rows, [F::input(&x[0])], blocks.clone())[0],
+                x => y[0][at] += products(simd, &row, &below, [F::input(&x[0])], blocks.clone())[0],
             }
+            below = None; // It has been asked for.
         }
     }
 }
@@ -82,7 +84,8 @@ impl<'a> FewRows<'a, '_> {
 #[inline(always)]
 fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     simd: S,
-    (row, below): &(Row<'a, F>, Option<Row<'a, F>>),
+    row: &Row<'a, F>,
+    below: &Option<Row<'a, F>>,
     x: [&F::Input; ROWS],
     blocks: Range<usize>,
 ) -> [f32; ROWS] {

@@ -44,13 +44,13 @@ pub(super) struct Half(pub(super) [i16; BLOCK / 2]);
 #[repr(C, align(64))]
 pub(super) struct Sixteen<T>(pub(super) [T; 16]);
 
-/// Of the 16 groups of four blocks, one after the other:
+/// What four blocks have of each of their 16 groups.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     pub(super) scales: Sixteen<f32>,
-    /// the sums of the quantised numbers times their scale,
+    /// Sums of quantised numbers, times their scale.
     pub(super) sums: Sixteen<f32>,
-    /// and the same of the numbers without their lower digits.
+    /// The same without the numbers' lower digits.
     pub(super) upper_sums: Sixteen<f32>,
 }
 
@@ -83,6 +83,7 @@ struct Quantise<'a> {
 impl Work for Quantise<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        self.to.reserve(self.floats.len());
         for (i, floats) in self.floats.iter().enumerate() {
             self.to.push(simd, i, floats);
         }
@@ -97,6 +98,13 @@ impl Floats {
 }
 
 impl Quantised {
+    fn reserve(&mut self, blocks: usize) {
+        self.numbers.iter_mut().for_each(|halves| halves.reserve_exact(blocks));
+        self.starts.reserve_exact(blocks);
+        self.scales.reserve_exact(blocks);
+        self.runs.reserve_exact(blocks.div_ceil(RUN));
+    }
+
     /// Rounds each number of block `i` to a fraction of the greatest of its group. A group that has a number which is
     /// not finite has none as its scale, and no product with it is one.
     #[inline(always)]

@@ -1,0 +1,115 @@
+use super::*;
+use crate::config::Activation;
+use crate::layers::{Input, Linear};
+use crate::weight::{Format, Packed, Weight};
+
+/// What a linear layer's weights are stored in.
+#[derive(Debug, Clone, Copy)]
+enum Stored {
+    Dense(DType),
+    Packed(Format),
+}
+
+impl Stored {
+    fn all() -> impl Iterator<Item = Self> {
+        DTYPES.into_iter().map(Self::Dense).chain(Format::ALL.into_iter().map(Self::Packed))
+    }
+
+    /// The dtype of biases beside it.
+    fn bias(self, x: DType) -> DType {
+        if let Self::Dense(dtype) = self { dtype } else { x }
+    }
+}
+
+/// The same layer on both backends; on the CPU in f32.
+fn layers<B: Backend>(stored: Stored, x: DType, shape: [usize; 2], bias: bool) -> (Linear<Flex>, Linear<B>) {
+    let [outputs, inputs] = shape;
+    let weight = random(shape, DType::F32) * (inputs as f64).powf(-0.5);
+    let (here_weight, there_weight) = match stored {
+        Stored::Dense(dtype) => {
+            let weight = weight.cast(dtype).cast(DType::F32);
+            (weight.clone(), Weight::Dense(param(there::<B, 2>(weight, dtype))))
+        }
+        Stored::Packed(format) => {
+            let weight = weight.into_data().into_vec::<f32>().unwrap();
+            let packed = Packed::<Flex>::pack(format, &weight, shape, &Default::default());
+            (packed.unpack(), Weight::Packed(Packed::pack(format, &weight, shape, &Default::default())))
+        }
+    };
+    let bias = bias.then(|| random([outputs], stored.bias(x)));
+    let there_bias = bias.clone().map(|bias| param(there::<B, 1>(bias, stored.bias(x))));
+    (Linear::of(Weight::Dense(param(here_weight)), bias.map(param)), Linear::of(there_weight, there_bias))
+}
+
+fn linear<B: Backend>(dtype: DType, stored: Stored) {
+    let shapes = [(1, 4096, 384), (1, 96, 33), (2, 64, 1), (3, 992, 7), (8, 96, 17), (9, 128, 5), (31, 32, 40)];
+    // Rows that no vector divides, and mixed 16-bit dtypes beyond 64 rows, are for dense weights of few rows.
+    let odd = [(1, 100, 33), (3, 1001, 7), (9, 70, 5), (31, 33, 40)];
+    let odd = odd.into_iter().filter(|_| matches!(stored, Stored::Dense(_)));
+    let mixed = matches!(stored, Stored::Dense(weight) if weight != dtype && dtype != DType::F32);
+    let many = [(64, 512, 64), (100, 160, 40), (600, 128, 72)].into_iter().filter(|(rows, ..)| *rows <= 64 || !mixed);
+    for (rows, inputs, outputs) in shapes.into_iter().chain(odd).chain(many) {
+        let x = random([1, rows, inputs], dtype);
+        let there_x = || there::<B, 3>(x.clone(), dtype);
+        let (norm, there_norm) = norms::<B>(inputs, dtype);
+        for bias in [false, true] {
+            let (a, there_a) = layers::<B>(stored, dtype, [outputs, inputs], bias);
+            let (b, there_b) = layers::<B>(stored, dtype, [outputs, inputs], bias);
+            let (c, there_c) = layers::<B>(stored, dtype, [outputs + 3, inputs], bias);
+            let label = format!("{rows} {inputs} {outputs} {stored:?} bias {bias}");
+            let one = |x: &Tensor<Flex, 3>, layer| portable::linear(x.clone(), layer);
+            for normed in [false, true] {
+                let input = match normed {
+                    false => Input { x: there_x(), norm: None },
+                    true => there_norm.before(there_x()),
+                };
+                let x = if normed { norm.forward(x.clone()) } else { x.clone() };
+                let got = B::linears(input.clone(), [&there_a, &there_b, &there_c]);
+                for (got, layer) in got.into_iter().zip([&a, &b, &c]) {
+                    summed(got, one(&x, layer), dtype, &format!("linears {label} normed {normed}"));
+                }
+                let [got] = B::linears(input.clone(), [&there_c]);
+                summed(got, one(&x, &c), dtype, &format!("one linear {label} normed {normed}"));
+                let got = B::gated_linears(Activation::Silu, input, &there_a, &there_b);
+                let (gate, up) = (one(&x, &a), one(&x, &b));
+                let want = portable::gated(Activation::Silu, gate.clone(), up.clone());
+                // What one factor's rounding costs grows with the other.
+                let size = (gate.abs() + 1.0) * (up.abs() + 1.0) * 4.0;
+                within(here(got, dtype), want, size, dtype, &format!("gated {label} normed {normed}"));
+            }
+            let residual = random([1, rows, outputs], dtype);
+            let got = B::linear_add(there_x(), &there_a, there(residual.clone(), dtype));
+            summed(got, one(&x, &a) + residual, dtype, &format!("linear_add {label}"));
+        }
+    }
+}
+
+/// Of products: their inputs, what is multiplied before a bias and weights that were unpacked are rounded, too, and of
+/// many thousand sums the unluckiest is looked at.
+fn summed<B: Backend, const D: usize>(got: Tensor<B, D>, want: Tensor<Flex, D>, dtype: DType, label: &str) {
+    let size = (want.clone().abs() + 1.0) * 4.0;
+    within(here(got, dtype), want, size, dtype, label);
+}
+
+fn linear_of_all(x: DType) {
+    print_warnings();
+    Stored::all().for_each(|stored| linear::<Cuda>(x, stored));
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn linear_equals_the_portable_body_in_f32() {
+    linear_of_all(DType::F32);
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn linear_equals_the_portable_body_in_bf16() {
+    linear_of_all(DType::BF16);
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn linear_equals_the_portable_body_in_f16() {
+    linear_of_all(DType::F16);
+}
