@@ -146,7 +146,8 @@ mod tests {
                         for row in 0..2 {
                             for i in (0..queries).filter(|i| seen(row, *i)) {
                                 let at = |x: &Tensor<Flex, 4>| x.clone().narrow(0, row, 1).narrow(2, i, 1).into_data();
-                                at(&got).assert_approx_eq::<f32>(&at(&want), Tolerance::absolute(1e-5));
+                                // Scores reach 20, where f32 ends at 2e-6; values are up to 10.
+                                at(&got).assert_approx_eq::<f32>(&at(&want), Tolerance::absolute(1e-4));
                             }
                         }
                     }
