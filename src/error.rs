@@ -146,7 +146,7 @@ pub enum Error {
     #[error("token id {id} is out of range: the model's vocabulary has {vocab_size} entries; check the tokenizer")]
     TokenId { id: u32, vocab_size: usize },
     #[error(
-        "{requested} positions are asked for (prompt {prompt} + max_tokens {max_tokens}), the model has \
+        "{requested} positions are asked for (prompt {prompt} + max_tokens {max_tokens}), there is room for \
          {max_positions}; shorten the prompt or lower max_tokens"
     )]
     TooLong { requested: usize, prompt: usize, max_tokens: usize, max_positions: usize },

@@ -273,7 +273,7 @@ fn ids_and_prompts() {
     let mut error = |ids: Vec<u32>| line(model.generate(ids, &greedy(1)).unwrap_err());
     assert_says(&error(vec![1, 128]), &["token id 128 is out of range", "128 entries"]);
     assert_says(&error(vec![]), &["the prompt is empty"]);
-    assert_says(&error(vec![1; 2049]), &["2049", "the model has 2048"]);
+    assert_says(&error(vec![1; 2049]), &["2049", "there is room for 2048"]);
 }
 
 /// A pipe in place of a file would be waited for, for ever.

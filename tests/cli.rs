@@ -193,7 +193,7 @@ fn errors_are_one_line_and_exit_code_1() {
         "error: nowhere/config.json: No such file or directory (os error 2); check the path\n"
     );
     assert!(with(&["--ram", "1KiB"]).contains("a budget of 1.0 KiB is too small: the least is"));
-    assert!(with(&["--max-tokens", "600"]).contains("the model has 512"));
+    assert!(with(&["--max-tokens", "600"]).contains("there is room for 512"));
     assert!(with(&["--top-p", "2"]).contains("top_p is 2, expected more than 0 and at most 1"));
     let plain = crate::support::copy_of(&crate::support::demo());
     std::fs::remove_file(plain.path().join("chat_template.jinja")).unwrap();

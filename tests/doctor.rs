@@ -57,10 +57,27 @@ fn a_checkpoint_is_weighed() {
     let found = find(copy.path(), "checkpoint").unwrap();
     assert!(found.mark == Mark::Missing && found.found.contains("unknown model_type `lama`"), "{found:?}");
 
-    std::fs::write(copy.path().join("model.safetensors"), "short").unwrap();
+    let weights = copy.path().join("model.safetensors");
+    std::fs::remove_file(&weights).unwrap();
+    let found = find(copy.path(), "checkpoint").unwrap();
+    assert!(found.mark == Mark::Missing && found.found.contains("expected model.safetensors"), "{found:?}");
+
+    std::fs::write(weights, "short").unwrap();
     let found = find(copy.path(), "checkpoint").unwrap();
     assert_eq!((found.mark, found.next.as_deref()), (Mark::Missing, Some("download the file again")));
     assert!(stdout(command(copy.path())).contains("broken safetensors header"));
+}
+
+#[test]
+fn a_tokenizer_is_missed() {
+    assert_eq!(find(&demo(), "tokenizer"), None);
+    let copy = copy_of(&demo());
+    let path = copy.path().join("tokenizer.json");
+    std::fs::write(&path, "{}").unwrap();
+    assert_eq!(find(copy.path(), "tokenizer").unwrap().mark, Mark::Missing);
+    std::fs::remove_file(path).unwrap();
+    let found = find(copy.path(), "tokenizer").unwrap();
+    assert!(found.mark == Mark::Missing && found.found.contains("no tokenizer.json"), "{found:?}");
 }
 
 #[test]

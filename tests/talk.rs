@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::demo;
+use crate::support::{copy_of, demo};
 
 fn chat(flags: &[&str], input: &str) -> Output {
     let mut process = Command::new(env!("CARGO_BIN_EXE_leveret"))
@@ -64,11 +64,36 @@ fn fenced_text_is_no_command() {
     let file = dir.path().join("talk.json");
     let output = chat(&[], &format!("\"\"\"/exit\"\"\"\n\"\"\"\"\"\"\n/save {}\n\"\"\"\n/help\n", file.display()));
     let out = text(&output);
-    assert_eq!(out.lines().count(), 2, "{out}");
+    assert_eq!(out.lines().collect::<Vec<_>>()[1..2], ["2 messages are written"], "{out}");
+    assert_eq!(out.lines().count(), 3, "{out}");
     let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!((saved["messages"].as_array().unwrap().len(), &saved["messages"][0]["content"]), (2, &"/exit".into()));
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(told, "warning: the input ends before \"\"\" does; what there is of the message is taken\n");
+}
+
+/// A conversation that was written in the middle is answered; one that has no room left says how to go on.
+#[test]
+fn a_conversation_that_waits_is_answered_and_a_full_one_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let waits = dir.path().join("waits.json");
+    std::fs::write(&waits, r#"{"messages": [{"role": "user", "content": "Phileas Fogg"}]}"#).unwrap();
+    let load = format!("/load {}\n", waits.display());
+    assert_eq!(text(&chat(&[], &load)), format!("1 messages are read\n{}", text(&chat(&[], "Phileas Fogg\n"))));
+
+    let full = chat(&["--context", "8"], &load);
+    let told = String::from_utf8(full.stderr).unwrap();
+    assert!(told.starts_with("error: /reset begins anew, --context makes more room: "), "{told}");
+}
+
+#[test]
+fn without_a_template_there_is_no_conversation() {
+    let copy = copy_of(&demo());
+    std::fs::remove_file(copy.path().join("chat_template.jinja")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_leveret")).arg("chat").arg(copy.path()).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
+    assert!(told.contains("no chat template here"), "{told}");
 }
 
 /// A session has a system prompt of its own, which another in its place would not be.

@@ -8,6 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{AtPath, Error, Result, human};
 use crate::io::{WeightFile, read_text};
+use crate::tokenizer::Tokenizer;
 
 /// A shard is looked at in places this far apart …
 const STRIDE: usize = 64 << 20;
@@ -25,14 +26,18 @@ pub(super) fn findings(dir: &Path) -> Vec<Finding> {
     }
     #[cfg(target_os = "linux")]
     findings.push(super::direct_reads::finding(dir));
-    findings.extend(checkpoint(dir));
+    let checkpoint = checkpoint(dir);
+    if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.mark == Mark::Ok) {
+        findings.extend(tokenizer(dir));
+    }
+    findings.extend(checkpoint);
     findings
 }
 
 fn checkpoint(dir: &Path) -> Option<Finding> {
     let checkpoint = match Checkpoint::open(dir) {
         Ok(checkpoint) => checkpoint,
-        Err(Error::NoCheckpoint { .. }) => return None,
+        Err(Error::NoCheckpoint { .. }) if !dir.join("config.json").is_file() => return None,
         Err(error) => return Some(Finding::missing("checkpoint", &error)),
     };
     let weights = format!("{} of weights", human(checkpoint.bytes()));
@@ -48,6 +53,15 @@ fn checkpoint(dir: &Path) -> Option<Finding> {
         percent => format!(", about {percent} % of them in the page cache"),
     };
     Some(Finding::ok("checkpoint", weights + &cached))
+}
+
+/// What is amiss with turning text into token ids.
+fn tokenizer(dir: &Path) -> Option<Finding> {
+    match Tokenizer::from_dir(dir) {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(Finding::missing("tokenizer", &Error::NoTokenizer { path: dir.to_owned() })),
+        Err(error) => Some(Finding::missing("tokenizer", &error)),
+    }
 }
 
 /// An error unless this config is one of a model that can run.

@@ -3,6 +3,7 @@ use std::mem::transmute;
 
 use half::{bf16, f16};
 
+use super::amx;
 use super::avx512_order::{arrange, shuffle};
 use super::avx512_parts::{E4M3, multiply_groups, round, spread, steps, table, widened};
 use super::avx512_runs::{self, halves_of_groups};
@@ -20,6 +21,8 @@ use super::work::Work;
 pub(super) struct Avx512 {
     /// Whether there is AVX512_BF16, too.
     pairs: bool,
+    /// Whether there is AMX for bf16, too.
+    tiles: bool,
 }
 
 impl Avx512 {
@@ -31,12 +34,21 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
-        has.then_some(Self { pairs: false })
+        has.then_some(Self { pairs: false, tiles: false })
     }
 
     /// With products of pairs, if the CPU has them.
     pub(super) fn with_pairs(self) -> Option<Self> {
-        is_x86_feature_detected!("avx512bf16").then_some(Self { pairs: true })
+        is_x86_feature_detected!("avx512bf16").then_some(Self { pairs: true, ..self })
+    }
+
+    /// With products of tiles of pairs, if the CPU has them.
+    pub(super) fn with_tiles(self) -> Option<Self> {
+        (self.pairs && amx::is_usable()).then_some(Self { tiles: true, ..self })
+    }
+
+    pub(super) fn multiplies_tiles(self) -> bool {
+        self.tiles
     }
 }
 
@@ -274,11 +286,17 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn outputs<E: Entry>(self) -> usize {
+        if E::NUMBERS == 2 && self.tiles { amx::OUTPUTS } else { Self::TILE }
+    }
+
+    #[inline(always)]
     unsafe fn tile<E: Entry>(self, of: Tile<E>) {
         // SAFETY: as the caller promises.
         unsafe {
             match E::NUMBERS {
                 1 => tile::<Self, E, { Self::TILE }>(self, of),
+                _ if self.tiles => amx::tile(of),
                 _ => tile_of_pairs(self, of),
             }
         }

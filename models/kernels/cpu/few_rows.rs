@@ -12,6 +12,9 @@ pub(super) const FEW_ROWS: usize = 8;
 /// Bytes of a row of `x` that stay in the first-level cache while weights pass through it.
 const NEAR: usize = 16 << 10;
 
+/// Bytes of weights between what is multiplied and what is asked for.
+const AHEAD: usize = 4 << 10;
+
 /// Multiplies a few rows of `x` by consecutive rows of a matrix, reading every weight once.
 pub(super) struct FewRows<'a, 'x> {
     pub(super) matrix: Matrix<'a>,
@@ -35,19 +38,19 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
         self.matrix
     }
 
-    /// Goes down the rows of weights, as many blocks of each as of `x` stay near, and meanwhile asks for the same blocks
-    /// of the row below: but for the last row, the memory is not waited for where one row's blocks end, either.
+    /// Goes down the rows of weights, as many blocks of each as of `x` stay near, and meanwhile asks for what comes: for
+    /// the same blocks of the row below where these are not all, and else for what is a few pages on, in the rows below,
+    /// too, which lie side by side. The memory is not waited for where one row's blocks end, either.
     #[inline(always)]
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
         let (inputs, run) = (self.matrix.inputs(), self.y.first().map_or(0, |y| y.len()));
         let blocks = inputs / BLOCK;
         let near = blocks.div_ceil((blocks * F::READ).div_ceil(NEAR).max(1)).next_multiple_of(RUN).max(RUN);
+        let ahead = if near < blocks { blocks } else { AHEAD / size_of::<F::Codes>() };
         for begin in (0..blocks.max(1)).step_by(near) {
             let end = (begin + near).min(blocks);
             for i in 0..run {
-                let row = weights.row(self.first + i, inputs);
-                let below = (near < blocks).then(|| weights.row(self.first + (i + 1) % run, inputs));
-                self.add(simd, (row, below), begin..end, i);
+                self.add(simd, &weights.row(self.first + i, inputs), begin..end, ahead, i);
             }
         }
     }
@@ -60,21 +63,22 @@ impl<'a> FewRows<'a, '_> {
     fn add<S: Simd, F: Format<'a>>(
         &mut self,
         simd: S,
-        rows: (Row<'a, F>, Option<Row<'a, F>>),
+        row: &Row<'a, F>,
         blocks: Range<usize>,
+        ahead: usize,
         at: usize,
     ) {
-        let (row, mut below) = rows;
+        let mut ahead = Some(ahead);
         for (x, y) in self.x.chunks(2).zip(self.y.chunks_mut(2)) {
             match x {
                 [a, b] => {
-                    let products = products(simd, &row, &below, [F::input(a), F::input(b)], blocks.clone());
+                    let products = products(simd, row, ahead, [F::input(a), F::input(b)], blocks.clone());
                     y[0][at] += products[0];
                     y[1][at] += products[1];
                 }
-                x => y[0][at] += products(simd, &row, &below, [F::input(&x[0])], blocks.clone())[0],
+                x => y[0][at] += products(simd, row, ahead, [F::input(&x[0])], blocks.clone())[0],
             }
-            below = None; // It has been asked for.
+            ahead = None; // It has been asked for.
         }
     }
 }
@@ -85,7 +89,7 @@ impl<'a> FewRows<'a, '_> {
 fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     simd: S,
     row: &Row<'a, F>,
-    below: &Option<Row<'a, F>>,
+    ahead: Option<usize>,
     x: [&F::Input; ROWS],
     blocks: Range<usize>,
 ) -> [f32; ROWS] {
@@ -95,13 +99,13 @@ fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     if F::in_runs::<S>() {
         let (codes, scales) = (&row.codes[blocks.clone()], &row.scales[blocks.clone()]);
         for (codes, scales) in codes.as_chunks().0.iter().zip(scales.as_chunks().0) {
-            prefetch(simd, below, block, RUN);
+            prefetch(simd, row, block, ahead, RUN);
             F::multiply_run(simd, codes, scales, x, block / RUN, &mut sums);
             block += RUN;
         }
     }
     for block in block..blocks.end {
-        prefetch(simd, below, block, 1);
+        prefetch(simd, row, block, ahead, 1);
         F::multiply(simd, &row.codes[block], &row.scales[block], x, block, &mut sums);
     }
     if let (true, Some((codes, scales))) = (is_last, &row.rest) {
@@ -114,12 +118,13 @@ fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     products
 }
 
+/// Asks for `count` blocks that lie `ahead` blocks behind `block`, wherever that is.
 #[inline(always)]
-fn prefetch<'a, S: Simd, F: Format<'a>>(simd: S, row: &Option<Row<'a, F>>, block: usize, count: usize) {
-    let Some(row) = row else { return };
+fn prefetch<'a, S: Simd, F: Format<'a>>(simd: S, row: &Row<'a, F>, block: usize, ahead: Option<usize>, count: usize) {
+    let Some(ahead) = ahead else { return };
     let lines = |address: *const u8, bytes: usize| {
         (0..bytes).step_by(64).for_each(|line| simd.prefetch(address.wrapping_add(line)));
     };
-    lines((&raw const row.codes[block]).cast(), count * size_of::<F::Codes>());
-    lines((&raw const row.scales[block]).cast(), count * size_of::<F::Scales>());
+    lines((&raw const row.codes[block]).wrapping_add(ahead).cast(), count * size_of::<F::Codes>());
+    lines((&raw const row.scales[block]).wrapping_add(ahead).cast(), count * size_of::<F::Scales>());
 }

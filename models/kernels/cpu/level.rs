@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::entry::Entry;
 use super::input::Floats;
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
@@ -46,6 +47,8 @@ impl fmt::Debug for Level {
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Set::Avx512(simd) if simd.multiplies_tiles() => "amx",
+            #[cfg(target_arch = "x86_64")]
             Set::Avx512(simd) if simd.multiplies_pairs() => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512(_) => "avx512",
@@ -78,7 +81,8 @@ impl Level {
             Avx2::detect().map(Set::Avx2).into_iter().for_each(&mut _found);
             let wide = Avx512::detect();
             let pairs = wide.and_then(Avx512::with_pairs);
-            wide.into_iter().chain(pairs).map(Set::Avx512).for_each(&mut _found);
+            let tiles = pairs.and_then(Avx512::with_tiles);
+            wide.into_iter().chain(pairs).chain(tiles).map(Set::Avx512).for_each(&mut _found);
         }
         #[cfg(target_arch = "aarch64")]
         Neon::detect().map(Set::Neon).into_iter().for_each(&mut _found);
@@ -91,6 +95,11 @@ impl Level {
     /// The numbers of a register.
     pub(super) fn lanes(self) -> usize {
         with!(self, simd => lanes(simd))
+    }
+
+    /// Outputs of which products of many rows are made at a time.
+    pub(super) fn outputs<E: Entry>(self) -> usize {
+        with!(self, simd => simd.outputs::<E>())
     }
 
     /// Whether the CPU multiplies pairs of bf16.

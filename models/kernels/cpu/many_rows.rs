@@ -47,11 +47,12 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
         assert!(E::NUMBERS == 1 || simd.multiplies_pairs(), "pairs are for instruction sets that multiply them");
         let panel = self.y.first().map_or(0, |y| y.len());
-        let tiles = panel.div_ceil(S::TILE);
+        let outputs = simd.outputs::<E>();
+        let tiles = panel.div_ceil(outputs);
         let groups = self.x.groups().len();
         let columns = groups * S::LANES;
-        let mut decoded = vec![E::default(); tiles * S::TILE * STRIDE];
-        let mut sums = vec![0.0; tiles * S::TILE * columns]; // [panel, rows]
+        let mut decoded = vec![E::default(); tiles * outputs * STRIDE];
+        let mut sums = vec![0.0; tiles * outputs * columns]; // [panel, rows]
         let row = |i| weights.row(self.first + i, self.matrix.inputs());
         for start in (0..self.x.depth()).step_by(DEPTH) {
             let depth = DEPTH.min(self.x.depth() - start);
@@ -74,17 +75,17 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
                 }
                 for tile in 0..tiles {
                     let tile = Tile {
-                        weights: decoded[tile * S::TILE * STRIDE..].as_ptr(),
+                        weights: decoded[tile * outputs * STRIDE..].as_ptr(),
                         weights_stride: STRIDE,
                         depth,
                         x: x[start * S::LANES..].as_ptr(),
                         group: x.len(),
                         width: WIDTH.min(groups - group),
-                        sums: sums[tile * S::TILE * columns + group * S::LANES..].as_mut_ptr(),
+                        sums: sums[tile * outputs * columns + group * S::LANES..].as_mut_ptr(),
                         sums_stride: columns,
                     };
-                    // SAFETY: `decoded` has TILE rows of STRIDE entries from there, `x` has `depth` rows of this group
-                    // and, if `width` says so, of the next, and `sums` has TILE rows of all columns; `x` is pairs only
+                    // SAFETY: `decoded` has `outputs` rows of STRIDE entries from there, `x` has `depth` rows of this group
+                    // and, if `width` says so, of the next, and `sums` as many of all columns; `x` is pairs only
                     // where they are multiplied.
                     unsafe { simd.tile(tile) };
                 }

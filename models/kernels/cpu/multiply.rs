@@ -13,7 +13,7 @@ use super::matrix::Matrix;
 const ROWS: usize = 512;
 
 /// Outputs of such a panel, at most.
-const PANEL: usize = 112;
+const PANEL: usize = 128;
 
 /// Outputs that a thread takes at a time when there are few rows.
 const OUTPUTS: usize = 64;
@@ -48,8 +48,10 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
         work.into_par_iter().for_each(|Work { matrix, first, y }| level.run(FewRows { matrix, first, x: &x, y }));
     } else {
         let outputs: usize = matrices.iter().map(Matrix::outputs).sum();
-        let panel = outputs.div_ceil(4 * rayon::current_num_threads()).clamp(1, PANEL);
         let in_pairs = |matrix: &Matrix| exact == Exact::Bf16 && level.multiplies_pairs() && matrix.suits_bf16();
+        let tile = if matrices.iter().any(in_pairs) { level.outputs::<Pair>() } else { level.outputs::<f32>() };
+        // Enough of them for all threads, and no tile begun in vain.
+        let panel = (outputs.div_ceil(4 * rayon::current_num_threads()).min(PANEL) / tile).max(1) * tile;
         for (i, x) in x.chunks(ROWS * inputs).enumerate() {
             let of = i * ROWS..(i * ROWS + x.len() / inputs);
             let pairs = matrices.iter().any(in_pairs).then(|| Columns::<Pair>::new(x, inputs, level.lanes()));

@@ -21,7 +21,7 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// The numbers of a register.
     const LANES: usize;
 
-    /// Outputs that [`tile`](Simd::tile) multiplies at a time.
+    /// Outputs that [`tile`](Simd::tile) multiplies at a time, but where [`outputs`](Simd::outputs) says otherwise.
     const TILE: usize;
 
     /// Whether it multiplies a run of blocks of integers at a time.
@@ -52,8 +52,14 @@ pub(super) trait Simd: Copy + Send + Sync {
     fn int4(self, codes: &[u8; 16], word: u16) -> Self::Chunk;
     fn fp8(self, codes: &[u8; 32], scale: f32) -> Self::Chunk;
 
-    /// Multiplies `TILE` rows of weights by the columns of one or two registers: [`tile::tile`] of the size that
-    /// fills the registers.
+    /// Outputs that [`tile`](Simd::tile) multiplies at a time, of such entries.
+    #[inline(always)]
+    fn outputs<E: Entry>(self) -> usize {
+        Self::TILE
+    }
+
+    /// Multiplies as many rows of weights by the columns of one or two registers: [`tile::tile`] of the size
+    /// that fills the registers, or what the CPU has for it.
     ///
     /// # Safety
     /// As [`tile::tile`] says.

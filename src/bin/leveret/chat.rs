@@ -74,6 +74,11 @@ impl Chat {
 impl Task for Chat {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
         let mut model = self.how.load::<B>(&self.model, devices)?;
+        anyhow::ensure!(
+            model.has_chat_template(),
+            "{}: there is no chat template here to make prompts of a conversation with; try `leveret generate`",
+            self.model.display()
+        );
         let context = self.context.unwrap_or(4096).min(model.dims().max_positions);
         let cancellation = model.cancellation();
         let on_signal = cancellation.clone();
@@ -106,7 +111,7 @@ impl Task for Chat {
             let line = match typed {
                 Typed::Text(text) if text.trim().is_empty() => continue,
                 Typed::Text(text) => {
-                    talk.answer(text)?;
+                    talk.answer(Message::user(text))?;
                     continue;
                 }
                 Typed::Line(line) => line,
@@ -123,20 +128,21 @@ impl Task for Chat {
                 }
                 ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
                 (command @ ("/save" | "/load"), "") => writeln!(out, "{command} needs a FILE")?,
-                ("/save", path) => said(save(Path::new(path.trim()), &talk.messages)),
+                ("/save", path) => match save(Path::new(path.trim()), &talk.messages) {
+                    Ok(()) => writeln!(out, "{} messages are written", talk.messages.len())?,
+                    error => said(error),
+                },
                 ("/load", path) => match load(Path::new(path.trim())) {
                     Ok(messages) => {
-                        talk.system = beginning(&messages);
-                        talk.messages = messages;
-                        talk.stats = None;
-                        said(talk.keep());
+                        writeln!(out, "{} messages are read", messages.len())?;
+                        talk.begin(messages)?;
                     }
                     Err(error) => said(Err(error)),
                 },
                 (command, _) if command.starts_with('/') => {
                     writeln!(out, "unknown command `{command}`; /help says what there is")?;
                 }
-                _ => talk.answer(line)?,
+                _ => talk.answer(Message::user(line))?,
             }
         }
         Ok(())
@@ -145,21 +151,31 @@ impl Task for Chat {
 
 impl<B: Backend> Talk<'_, B> {
     fn waits_for_reply(&self) -> bool {
-        let last = self.messages.last().and_then(|message| serde_json::to_value(message).ok());
-        last.is_some_and(|message| message["role"] == "user")
+        self.messages.last().is_some_and(|message| is_of(message, "user"))
+    }
+
+    /// Goes on with another conversation, and answers it where it waits for that.
+    fn begin(&mut self, mut messages: Vec<Message>) -> Result<()> {
+        self.system = beginning(&messages);
+        self.stats = None;
+        let last = messages.pop_if(|message| is_of(message, "user"));
+        self.messages = messages;
+        said(self.keep());
+        last.map_or(Ok(()), |message| self.answer(message))
     }
 
     /// Answers a message, or tells why not: then it is as if it had not been said.
     /// Only where nobody reads the replies any more is there no going on.
-    fn answer(&mut self, text: String) -> Result<()> {
-        self.messages.push(Message::user(text));
+    fn answer(&mut self, message: Message) -> Result<()> {
+        self.messages.push(message);
         let Err(error) = self.reply() else { return Ok(()) };
         self.messages.pop();
         let io = error.downcast_ref::<std::io::Error>();
         if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
             return Err(error);
         }
-        said(Err(error));
+        let is_full = matches!(error.downcast_ref(), Some(Error::TooLong { .. }));
+        said(Err(if is_full { error.context("/reset begins anew, --context makes more room") } else { error }));
         Ok(())
     }
 
@@ -248,8 +264,11 @@ fn system_of(messages: &[Message], asked: Vec<Message>, path: &Path) -> Vec<Mess
 
 /// The system prompts that a conversation begins with.
 fn beginning(messages: &[Message]) -> Vec<Message> {
-    let is_system = |message: &Message| serde_json::to_value(message).is_ok_and(|message| message["role"] == "system");
-    messages.iter().take_while(|message| is_system(message)).cloned().collect()
+    messages.iter().take_while(|message| is_of(message, "system")).cloned().collect()
+}
+
+fn is_of(message: &Message, role: &str) -> bool {
+    serde_json::to_value(message).is_ok_and(|message| message["role"] == role)
 }
 
 fn save(path: &Path, messages: &[Message]) -> Result<()> {

@@ -65,6 +65,10 @@ impl Task for Serve {
         let listener = TcpListener::bind((host, self.port))
             .with_context(|| format!("{host}:{}; choose another --port (0 takes a free one) or --host", self.port))?;
         let model = self.how.load::<B>(&self.model, devices)?;
+        if !model.has_chat_template() {
+            let dir = self.model.display();
+            let _ = writeln!(std::io::stderr(), "warning: {dir} has no chat template: only /v1/completions answers");
+        }
         let name = match self.model.canonicalize() {
             Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             Err(_) => self.model.to_string_lossy().split('@').next().unwrap_or_default().to_owned(),
