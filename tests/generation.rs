@@ -120,7 +120,8 @@ fn the_models_last_position_is_the_end() {
     let (completion, _) = model.generate(prompt.clone(), &options).unwrap();
     assert_eq!((completion.tokens.len(), completion.finish_reason), (3, FinishReason::Length));
     let error = model.generate(prompt, &greedy(4)).unwrap_err().to_string();
-    let want = format!("{} positions are asked for (prompt {} + max_tokens 4), there is room for {max}", max + 1, max - 3);
+    let want =
+        format!("{} positions are asked for (prompt {} + max_tokens 4), there is room for {max}", max + 1, max - 3);
     assert!(error.starts_with(&want), "{error}");
 }
 

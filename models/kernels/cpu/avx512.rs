@@ -212,10 +212,11 @@ impl Simd for Avx512 {
         scales: &[[bf16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [__m512; ROWS],
     ) {
         // SAFETY: see above.
-        unsafe { avx512_runs::multiply_int8(codes, scales, x, run, sums) }
+        unsafe { avx512_runs::multiply_int8(self, codes, scales, x, run, ahead, sums) }
     }
 
     #[inline(always)]
@@ -225,10 +226,11 @@ impl Simd for Avx512 {
         scales: &[[u16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [__m512; ROWS],
     ) {
         // SAFETY: see above.
-        unsafe { avx512_runs::multiply_int4(codes, scales, x, run, sums) }
+        unsafe { avx512_runs::multiply_int4(self, codes, scales, x, run, ahead, sums) }
     }
 
     /// Looks the two bytes of each bf16 up.

@@ -5,6 +5,7 @@ use half::bf16;
 use super::format::RUN;
 use super::input::{Half, Quantised, Sixteen};
 use super::matrix::BLOCK;
+use super::simd::Simd;
 
 /// Adds the products of a run of blocks of 4-bit codes to the sums.
 ///
@@ -13,10 +14,12 @@ use super::matrix::BLOCK;
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
 pub(super) fn multiply_int4<const ROWS: usize>(
+    simd: impl Simd,
     codes: &[[u8; BLOCK / 2]; RUN],
     scales: &[[u16; 4]; RUN],
     x: [&Quantised; ROWS],
     run: usize,
+    ahead: usize,
     sums: &mut [__m512; ROWS],
 ) {
     let nibble = _mm512_set1_epi8(0xf);
@@ -31,6 +34,7 @@ pub(super) fn multiply_int4<const ROWS: usize>(
     }
     let upper = x.map(|x| blocks_of(&x.numbers[0], run));
     for (i, codes) in codes.iter().enumerate() {
+        simd.ask(codes, ahead);
         // SAFETY: 64 codes fill a register.
         let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
         let first = _mm512_and_si512(codes, nibble);
@@ -47,10 +51,12 @@ pub(super) fn multiply_int4<const ROWS: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
 pub(super) fn multiply_int8<const ROWS: usize>(
+    simd: impl Simd,
     codes: &[[i8; BLOCK]; RUN],
     scales: &[[bf16; 4]; RUN],
     x: [&Quantised; ROWS],
     run: usize,
+    ahead: usize,
     sums: &mut [__m512; ROWS],
 ) {
     let scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words(scales)));
@@ -63,6 +69,7 @@ pub(super) fn multiply_int8<const ROWS: usize>(
     }
     let halves = x.map(|x| x.numbers.each_ref().map(|halves| blocks_of(halves, run)));
     for (i, codes) in codes.iter().enumerate() {
+        simd.ask(codes, ahead);
         let codes = halves_of_groups(codes);
         for ((step, [upper, lower]), sum) in steps.iter().zip(&halves).zip(sums.iter_mut()) {
             let products = multiply(codes, [&upper[i], &lower[i]], _mm512_setzero_si512());

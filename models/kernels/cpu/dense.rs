@@ -74,9 +74,11 @@ impl<'a, N: Number> Format<'a> for Dense<'a, N> {
         (): &(),
         x: [&[Floats]; ROWS],
         block: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
         for (i, codes) in codes.as_chunks().0.iter().enumerate() {
+            simd.ask(codes, ahead);
             let weights = N::widen(simd, codes);
             for (x, sum) in x.iter().zip(sums.iter_mut()) {
                 if ROWS == 1 {

@@ -46,7 +46,7 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
         let (inputs, run) = (self.matrix.inputs(), self.y.first().map_or(0, |y| y.len()));
         let blocks = inputs / BLOCK;
         let near = blocks.div_ceil((blocks * F::READ).div_ceil(NEAR).max(1)).next_multiple_of(RUN).max(RUN);
-        let ahead = if near < blocks { blocks } else { AHEAD / size_of::<F::Codes>() };
+        let ahead = if near < blocks { blocks * size_of::<F::Codes>() } else { AHEAD };
         for begin in (0..blocks.max(1)).step_by(near) {
             let end = (begin + near).min(blocks);
             for i in 0..run {
@@ -65,10 +65,9 @@ impl<'a> FewRows<'a, '_> {
         simd: S,
         row: &Row<'a, F>,
         blocks: Range<usize>,
-        ahead: usize,
+        mut ahead: usize,
         at: usize,
     ) {
-        let mut ahead = Some(ahead);
         for (x, y) in self.x.chunks(2).zip(self.y.chunks_mut(2)) {
             match x {
                 [a, b] => {
@@ -78,7 +77,7 @@ impl<'a> FewRows<'a, '_> {
                 }
                 x => y[0][at] += products(simd, row, ahead, [F::input(&x[0])], blocks.clone())[0],
             }
-            ahead = None; // It has been asked for.
+            ahead = 0; // It has been asked for.
         }
     }
 }
@@ -89,42 +88,32 @@ impl<'a> FewRows<'a, '_> {
 fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     simd: S,
     row: &Row<'a, F>,
-    ahead: Option<usize>,
+    ahead: usize,
     x: [&F::Input; ROWS],
     blocks: Range<usize>,
 ) -> [f32; ROWS] {
     let is_last = blocks.end == row.codes.len();
     let mut sums = [simd.splat(0.0); ROWS];
+    let ahead_of_scales = ahead / size_of::<F::Codes>() * size_of::<F::Scales>();
     let mut block = blocks.start;
     if F::in_runs::<S>() {
         let (codes, scales) = (&row.codes[blocks.clone()], &row.scales[blocks.clone()]);
         for (codes, scales) in codes.as_chunks().0.iter().zip(scales.as_chunks().0) {
-            prefetch(simd, row, block, ahead, RUN);
-            F::multiply_run(simd, codes, scales, x, block / RUN, &mut sums);
+            simd.ask(scales, ahead_of_scales);
+            F::multiply_run(simd, codes, scales, x, block / RUN, ahead, &mut sums);
             block += RUN;
         }
     }
     for block in block..blocks.end {
-        prefetch(simd, row, block, ahead, 1);
-        F::multiply(simd, &row.codes[block], &row.scales[block], x, block, &mut sums);
+        simd.ask(&row.scales[block], ahead_of_scales);
+        F::multiply(simd, &row.codes[block], &row.scales[block], x, block, ahead, &mut sums);
     }
     if let (true, Some((codes, scales))) = (is_last, &row.rest) {
-        F::multiply(simd, codes, scales, x, blocks.end, &mut sums);
+        F::multiply(simd, codes, scales, x, blocks.end, 0, &mut sums);
     }
     let mut products = [0.0; ROWS];
     for (product, sum) in products.iter_mut().zip(sums) {
         *product = simd.sum(sum);
     }
     products
-}
-
-/// Asks for `count` blocks that lie `ahead` blocks behind `block`, wherever that is.
-#[inline(always)]
-fn prefetch<'a, S: Simd, F: Format<'a>>(simd: S, row: &Row<'a, F>, block: usize, ahead: Option<usize>, count: usize) {
-    let Some(ahead) = ahead else { return };
-    let lines = |address: *const u8, bytes: usize| {
-        (0..bytes).step_by(64).for_each(|line| simd.prefetch(address.wrapping_add(line)));
-    };
-    lines((&raw const row.codes[block]).wrapping_add(ahead).cast(), count * size_of::<F::Codes>());
-    lines((&raw const row.scales[block]).wrapping_add(ahead).cast(), count * size_of::<F::Scales>());
 }

@@ -51,13 +51,15 @@ pub(super) trait Format<'a>: Copy {
     /// A row of `x` in the form that this format takes.
     fn input(input: &Input) -> &Self::Input;
 
-    /// Adds the products of a block and of each row of `x` to the sums.
+    /// Adds the products of a block and of each row of `x` to the sums, and asks for what lies `ahead` bytes behind the
+    /// codes as it comes to them.
     fn multiply<S: Simd, const ROWS: usize>(
         simd: S,
         codes: &Self::Codes,
         scales: &Self::Scales,
         x: [&Self::Input; ROWS],
         block: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     );
 
@@ -75,10 +77,11 @@ pub(super) trait Format<'a>: Copy {
         scales: &[Self::Scales; RUN],
         x: [&Self::Input; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
         for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
-            Self::multiply(simd, codes, scales, x, run * RUN + i, sums);
+            Self::multiply(simd, codes, scales, x, run * RUN + i, ahead, sums);
         }
     }
 

@@ -36,8 +36,10 @@ impl<'a> Format<'a> for Fp8<'a> {
         scale: &f32,
         x: [&[Floats]; ROWS],
         block: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
+        simd.ask(codes, ahead);
         simd.multiply_fp8(codes, *scale, x, block, sums);
     }
 

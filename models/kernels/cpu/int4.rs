@@ -36,8 +36,10 @@ impl<'a> Format<'a> for Int4<'a> {
         scales: &Self::Scales,
         x: [&Quantised; ROWS],
         block: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
+        simd.ask(codes, ahead);
         simd.multiply_int4(codes, scales, x, block, sums);
     }
 
@@ -53,9 +55,10 @@ impl<'a> Format<'a> for Int4<'a> {
         scales: &[Self::Scales; RUN],
         x: [&Quantised; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
-        simd.multiply_int4_run(codes, scales, x, run, sums);
+        simd.multiply_int4_run(codes, scales, x, run, ahead, sums);
     }
 
     #[inline(always)]

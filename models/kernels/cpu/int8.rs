@@ -37,8 +37,10 @@ impl<'a> Format<'a> for Int8<'a> {
         scales: &Self::Scales,
         x: [&Quantised; ROWS],
         block: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
+        simd.ask(codes, ahead);
         simd.multiply_int8(codes, scales, x, block, sums);
     }
 
@@ -54,9 +56,10 @@ impl<'a> Format<'a> for Int8<'a> {
         scales: &[Self::Scales; RUN],
         x: [&Quantised; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
-        simd.multiply_int8_run(codes, scales, x, run, sums);
+        simd.multiply_int8_run(codes, scales, x, run, ahead, sums);
     }
 
     #[inline(always)]

@@ -71,7 +71,8 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
             for (group, x) in self.x.groups().enumerate().step_by(WIDTH) {
                 // What is decoded next is asked for meanwhile, a share with each group.
                 for i in panel * group / groups..panel * (group + WIDTH).min(groups) / groups {
-                    prefetch(simd, row(i).codes.get(next..).unwrap_or_default(), DEPTH * E::NUMBERS / BLOCK);
+                    let codes = row(i).codes.get(next..).unwrap_or_default();
+                    codes.iter().take(DEPTH * E::NUMBERS / BLOCK).for_each(|codes| simd.ask(codes, 0));
                 }
                 for tile in 0..tiles {
                     let tile = Tile {
@@ -111,14 +112,5 @@ fn write(sums: &[f32], columns: usize, first: usize, rows: &mut [&mut [f32]], ou
     }
     for (y, turned) in rows.iter_mut().zip(&turned) {
         y[outputs.clone()].copy_from_slice(&turned[..outputs.len()]);
-    }
-}
-
-/// Asks for the first `blocks` blocks.
-#[inline(always)]
-fn prefetch<S: Simd, T>(simd: S, codes: &[T], blocks: usize) {
-    let codes = &codes[..blocks.min(codes.len())];
-    for line in (0..size_of_val(codes)).step_by(64) {
-        simd.prefetch(codes.as_ptr().cast::<u8>().wrapping_add(line));
     }
 }

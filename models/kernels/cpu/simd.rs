@@ -91,6 +91,14 @@ pub(super) trait Simd: Copy + Send + Sync {
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
 
+    /// Asks for what lies `ahead` bytes behind `part`, as much as that is, wherever it is.
+    #[inline(always)]
+    fn ask<T>(self, part: &T, ahead: usize) {
+        for line in (0..size_of::<T>()).step_by(64) {
+            self.prefetch((&raw const *part).cast::<u8>().wrapping_add(ahead + line));
+        }
+    }
+
     /// The sum of products of 32 weights and inputs, lane by lane, added to `sum`.
     #[inline(always)]
     fn dot(self, weights: Self::Chunk, x: &[f32; CHUNK], mut sum: Self::Lanes) -> Self::Lanes {
@@ -139,7 +147,8 @@ pub(super) trait Simd: Copy + Send + Sync {
         }
     }
 
-    /// Does what [`multiply_int8`](Self::multiply_int8) does for a run of blocks.
+    /// Does what [`multiply_int8`](Self::multiply_int8) does for a run of blocks, and asks for what lies `ahead` bytes
+    /// behind each as it comes to it.
     #[inline(always)]
     fn multiply_int8_run<const ROWS: usize>(
         self,
@@ -147,14 +156,17 @@ pub(super) trait Simd: Copy + Send + Sync {
         scales: &[[bf16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [Self::Lanes; ROWS],
     ) {
         for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
+            self.ask(codes, ahead);
             self.multiply_int8(codes, scales, x, run * RUN + i, sums);
         }
     }
 
-    /// Does what [`multiply_int4`](Self::multiply_int4) does for a run of blocks.
+    /// Does what [`multiply_int4`](Self::multiply_int4) does for a run of blocks, and asks for what lies `ahead` bytes
+    /// behind each as it comes to it.
     #[inline(always)]
     fn multiply_int4_run<const ROWS: usize>(
         self,
@@ -162,9 +174,11 @@ pub(super) trait Simd: Copy + Send + Sync {
         scales: &[[u16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
+        ahead: usize,
         sums: &mut [Self::Lanes; ROWS],
     ) {
         for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
+            self.ask(codes, ahead);
             self.multiply_int4(codes, scales, x, run * RUN + i, sums);
         }
     }
