@@ -10,7 +10,7 @@ one another in a loop, as the peers' do, suffer far more from them than Leveret.
 In the GGUF files the head has the format of the linear layers; all else is F32. Threads, KV cache, attention and the
 like are as each party has them by default.
 
-Needs llama-cpp-python (built for this machine), gguf, safetensors, torch and transformers. WORKDIR, by default a folder
+Needs llama-cpp-python (built for this machine; if it crashes on quantised formats, without AMX), gguf, safetensors, torch and transformers. WORKDIR, by default a folder
 that is gone afterwards, takes 3 GB; checkpoint and GGUF files that lie in it are used again.
 """
 

@@ -2,9 +2,11 @@
 //! object.
 //!
 //! Each weight is one of several copies that caches do not hold together; rates count the bytes of weights as they are
-//! stored, and on a CPU are held against the memory's rate in the same run. Medians of runs that take turns.
+//! stored, and on a CPU are held against the memory's rate in the same run. Medians of runs that take turns. Models lie in
+//! huge pages: so do these weights with `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`.
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use burn::module::{Param, ParamId};
@@ -168,7 +170,9 @@ fn seconds_of(one: &mut impl FnMut(), wait: impl Fn()) -> f64 {
 
 /// Bytes a second that all cores together read of memory.
 fn read_rate() -> f64 {
-    let memory = vec![1u64; COPIES / 8];
+    // One for all rounds: huge pages are given to some vectors and not to others.
+    static MEMORY: LazyLock<Vec<u64>> = LazyLock::new(|| vec![1; COPIES / 8]);
+    let memory = &*MEMORY;
     let begun = Instant::now();
     let sum: u64 = memory.par_chunks(1 << 16).map(|part| part.iter().fold(0, |a, b| a ^ b)).reduce(|| 0, |a, b| a ^ b);
     black_box(sum);

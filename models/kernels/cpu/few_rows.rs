@@ -10,7 +10,7 @@ use super::work::Work;
 pub(super) const FEW_ROWS: usize = 8;
 
 /// Bytes of a row of `x` that stay in the first-level cache while weights pass through it.
-const NEAR: usize = 16 << 10;
+const NEAR: usize = 20 << 10;
 
 /// Bytes of weights between what is multiplied and what is asked for.
 const AHEAD: usize = 4 << 10;
