@@ -74,7 +74,8 @@ fn a_tokenizer_is_missed() {
     let copy = copy_of(&demo());
     let path = copy.path().join("tokenizer.json");
     std::fs::write(&path, "{}").unwrap();
-    assert_eq!(find(copy.path(), "tokenizer").unwrap().mark, Mark::Missing);
+    let found = find(copy.path(), "tokenizer").unwrap();
+    assert_eq!((found.mark, found.next.as_deref()), (Mark::Missing, Some("download the file again")));
     std::fs::remove_file(path).unwrap();
     let found = find(copy.path(), "tokenizer").unwrap();
     assert!(found.mark == Mark::Missing && found.found.contains("no tokenizer.json"), "{found:?}");

@@ -64,7 +64,7 @@ fn fenced_text_is_no_command() {
     let file = dir.path().join("talk.json");
     let output = chat(&[], &format!("\"\"\"/exit\"\"\"\n\"\"\"\"\"\"\n/save {}\n\"\"\"\n/help\n", file.display()));
     let out = text(&output);
-    assert_eq!(out.lines().collect::<Vec<_>>()[1..2], ["2 messages are written"], "{out}");
+    assert_eq!(out.lines().collect::<Vec<_>>()[1..2], ["wrote 2 messages"], "{out}");
     assert_eq!(out.lines().count(), 3, "{out}");
     let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!((saved["messages"].as_array().unwrap().len(), &saved["messages"][0]["content"]), (2, &"/exit".into()));
@@ -79,11 +79,23 @@ fn a_conversation_that_waits_is_answered_and_a_full_one_told() {
     let waits = dir.path().join("waits.json");
     std::fs::write(&waits, r#"{"messages": [{"role": "user", "content": "Phileas Fogg"}]}"#).unwrap();
     let load = format!("/load {}\n", waits.display());
-    assert_eq!(text(&chat(&[], &load)), format!("1 messages are read\n{}", text(&chat(&[], "Phileas Fogg\n"))));
+    assert_eq!(text(&chat(&[], &load)), format!("read 1 message\n{}", text(&chat(&[], "Phileas Fogg\n"))));
 
     let full = chat(&["--context", "8"], &load);
     let told = String::from_utf8(full.stderr).unwrap();
-    assert!(told.starts_with("error: /reset begins anew, --context makes more room: "), "{told}");
+    assert!(told.starts_with("error: the message is not taken: ") && !told.contains("/reset"), "{told}");
+    assert!(told.ends_with("lower max_tokens, or make more room (--context)\n"), "{told}");
+    let (answered, saved) = (dir.path().join("answered.json"), dir.path().join("saved.json"));
+    std::fs::write(
+        &answered,
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#,
+    )
+    .unwrap();
+    let input = format!("/load {}\nPhileas Fogg\n/save {}\n", answered.display(), saved.display());
+    let told = String::from_utf8(chat(&["--context", "8"], &input).stderr).unwrap();
+    assert!(told.ends_with("begin anew (/reset), or make more room (--context)\n"), "{told}");
+    let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(saved).unwrap()).unwrap();
+    assert_eq!(saved["messages"].as_array().unwrap().len(), 2);
 }
 
 #[test]

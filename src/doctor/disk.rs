@@ -27,10 +27,9 @@ pub(super) fn findings(dir: &Path) -> Vec<Finding> {
     #[cfg(target_os = "linux")]
     findings.push(super::direct_reads::finding(dir));
     let checkpoint = checkpoint(dir);
-    if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.mark == Mark::Ok) {
-        findings.extend(tokenizer(dir));
-    }
+    let is_whole = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.mark == Mark::Ok);
     findings.extend(checkpoint);
+    findings.extend(if is_whole { tokenizer(dir) } else { None });
     findings
 }
 
@@ -60,7 +59,7 @@ fn tokenizer(dir: &Path) -> Option<Finding> {
     match Tokenizer::from_dir(dir) {
         Ok(Some(_)) => None,
         Ok(None) => Some(Finding::missing("tokenizer", &Error::NoTokenizer { path: dir.to_owned() })),
-        Err(error) => Some(Finding::missing("tokenizer", &error)),
+        Err(error) => Some(Finding::missing("tokenizer", &error).next("download the file again")),
     }
 }
 

@@ -1,7 +1,8 @@
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::running::{Server, whole};
+use crate::support::{copy_of, demo};
 
 #[test]
 fn other_paths_are_answered_too() {
@@ -18,6 +19,19 @@ fn other_paths_are_answered_too() {
     let (status, page) = server.get("/");
     assert!(status == 200 && page.contains("<title>Leveret</title>"), "{page}");
     assert!(!page.contains("src=") && !page.contains("http"), "the page needs nothing from elsewhere");
+}
+
+/// Texts are gone on with where there is no template for conversations.
+#[test]
+fn without_a_template_there_are_completions() {
+    let copy = copy_of(&demo());
+    std::fs::remove_file(copy.path().join("chat_template.jinja")).unwrap();
+    let server = Server::of(copy.path(), &[]);
+    let (status, body) = server.chat(json!({}));
+    assert!(status == 400 && body.to_string().contains("no chat template here"), "{body}");
+    let (status, body) =
+        server.post("/v1/completions", &json!({"model": "demo", "prompt": "Phileas", "max_tokens": 2}));
+    assert_eq!((status, &body["usage"]["completion_tokens"]), (200, &json!(2)), "{body}");
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub(super) fn is_usable() -> bool {
 fn are_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: the call takes two numbers, and changes nothing but what this process may do.
+    // SAFETY: the call takes two numbers, and changes nothing but what this process may do, and how small a stack for its
+    // signals may be from now on; where one is too small for tiles, it is refused.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
@@ -66,6 +67,7 @@ static CONFIG: Config = {
 /// to as many entries as its fields say; nothing else refers to the sums.
 pub(super) unsafe fn tile<E: Entry>(tile: Tile<E>) {
     let Tile { weights, weights_stride, depth, x, group, width, sums, sums_stride } = tile;
+    debug_assert!(depth.is_multiple_of(ROWS), "whole tiles of {depth} entries");
     let steps = depth / ROWS;
     if steps == 0 {
         return;

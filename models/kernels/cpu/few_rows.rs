@@ -39,8 +39,8 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
     }
 
     /// Goes down the rows of weights, as many blocks of each as of `x` stay near, and meanwhile asks for what comes: for
-    /// the same blocks of the row below where these are not all, and else for what is a few pages on, in the rows below,
-    /// too, which lie side by side. The memory is not waited for where one row's blocks end, either.
+    /// the same blocks of the row below where these are not all, and else for what lies a page on, be it in the rows below:
+    /// they lie side by side, and the memory is not waited for where one ends.
     #[inline(always)]
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
         let (inputs, run) = (self.matrix.inputs(), self.y.first().map_or(0, |y| y.len()));

@@ -50,7 +50,7 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
         let outputs: usize = matrices.iter().map(Matrix::outputs).sum();
         let in_pairs = |matrix: &Matrix| exact == Exact::Bf16 && level.multiplies_pairs() && matrix.suits_bf16();
         let tile = if matrices.iter().any(in_pairs) { level.outputs::<Pair>() } else { level.outputs::<f32>() };
-        // Enough of them for all threads, and no tile begun in vain.
+        // Whole tiles, one at least, and if there are enough of them some panels for each thread.
         let panel = (outputs.div_ceil(4 * rayon::current_num_threads()).min(PANEL) / tile).max(1) * tile;
         for (i, x) in x.chunks(ROWS * inputs).enumerate() {
             let of = i * ROWS..(i * ROWS + x.len() / inputs);

@@ -62,7 +62,7 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// that fills the registers, or what the CPU has for it.
     ///
     /// # Safety
-    /// As [`tile::tile`] says.
+    /// As [`tile::tile`] says; `depth` is that of whole blocks, and a group has `LANES` columns.
     ///
     /// [`tile::tile`]: super::tile::tile
     unsafe fn tile<E: Entry>(self, tile: Tile<E>);

@@ -189,6 +189,22 @@ proptest! {
         }
     }
 
+    /// Also where a thread takes several tiles at a time.
+    #[test]
+    fn products_of_large_panels_equal_their_definition(
+        kind in kind(), rows in 9_usize..70, outputs in 100_usize..600, inputs in 1_usize..300, exact in exact(), seed: u64,
+    ) {
+        let inputs = if matches!(kind, "int8" | "int4") { inputs.next_multiple_of(32) } else { inputs };
+        let mut random = Random(seed);
+        let store = Store::random(kind, outputs, inputs, &mut random);
+        let x = inputs_of(exact, random.numbers(rows * inputs));
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        for level in Level::all() {
+            let y = alone.install(|| multiply_at(level, &x, exact, &[store.matrix()]).remove(0));
+            check(&store, &x, exact, &y, &format!("{level:?} {kind} {exact:?} [{rows}, {inputs}] by {outputs}"));
+        }
+    }
+
     /// Also where rows are so long that their columns are taken in pieces.
     #[test]
     fn products_of_long_rows_equal_their_definition(

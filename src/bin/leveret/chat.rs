@@ -44,7 +44,7 @@ pub struct Chat {
 
 const HELP: &str = "\
 /save FILE   writes the conversation as JSON
-/load FILE   reads one
+/load FILE   reads one, and answers it if it waits for that
 /reset       forgets the conversation, the system prompt aside
 /stats       numbers of the last reply
 /help        this
@@ -129,12 +129,12 @@ impl Task for Chat {
                 ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
                 (command @ ("/save" | "/load"), "") => writeln!(out, "{command} needs a FILE")?,
                 ("/save", path) => match save(Path::new(path.trim()), &talk.messages) {
-                    Ok(()) => writeln!(out, "{} messages are written", talk.messages.len())?,
+                    Ok(()) => writeln!(out, "wrote {}", counted(&talk.messages))?,
                     error => said(error),
                 },
                 ("/load", path) => match load(Path::new(path.trim())) {
                     Ok(messages) => {
-                        writeln!(out, "{} messages are read", messages.len())?;
+                        writeln!(out, "read {}", counted(&messages))?;
                         talk.begin(messages)?;
                     }
                     Err(error) => said(Err(error)),
@@ -175,8 +175,16 @@ impl<B: Backend> Talk<'_, B> {
             return Err(error);
         }
         let is_full = matches!(error.downcast_ref(), Some(Error::TooLong { .. }));
-        said(Err(if is_full { error.context("/reset begins anew, --context makes more room") } else { error }));
+        let advice = if is_full { self.room() } else { String::new() };
+        said(Err(anyhow::anyhow!("the message is not taken: {error:#}{advice}")));
         Ok(())
+    }
+
+    /// What makes room for a message that finds none.
+    fn room(&self) -> String {
+        let reset = if self.messages.len() > self.system.len() { ", begin anew (/reset)" } else { "" };
+        let more = self.session.context() < self.model.dims().max_positions;
+        format!("{reset}{}", if more { ", or make more room (--context)" } else { "" })
     }
 
     /// Prints the reply to the last message as it comes, and takes it into the conversation. What is cancelled before
@@ -265,6 +273,10 @@ fn system_of(messages: &[Message], asked: Vec<Message>, path: &Path) -> Vec<Mess
 /// The system prompts that a conversation begins with.
 fn beginning(messages: &[Message]) -> Vec<Message> {
     messages.iter().take_while(|message| is_of(message, "system")).cloned().collect()
+}
+
+fn counted(messages: &[Message]) -> String {
+    format!("{} message{}", messages.len(), if messages.len() == 1 { "" } else { "s" })
 }
 
 fn is_of(message: &Message, role: &str) -> bool {

@@ -67,7 +67,10 @@ impl Task for Serve {
         let model = self.how.load::<B>(&self.model, devices)?;
         if !model.has_chat_template() {
             let dir = self.model.display();
-            let _ = writeln!(std::io::stderr(), "warning: {dir} has no chat template: only /v1/completions answers");
+            let _ = writeln!(
+                std::io::stderr(),
+                "warning: {dir} has no chat template: conversations are refused, texts are gone on with"
+            );
         }
         let name = match self.model.canonicalize() {
             Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
