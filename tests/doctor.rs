@@ -28,7 +28,9 @@ fn build_machine_and_disk_are_looked_at() {
     assert!(backends.found.contains("flex"), "{backends:?}");
     let ram = find(&demo(), "RAM").unwrap();
     assert!(ram.mark == Mark::Ok && ram.found.contains("--ram free takes up to"), "{ram:?}");
-    assert!(find(&demo(), "CPU").unwrap().found.contains("logical cores"));
+    let cpu = find(&demo(), "CPU").unwrap();
+    let instructions = leveret_models::cpu_instructions().unwrap_or("portable kernels");
+    assert!(cpu.found.contains("logical cores") && cpu.found.contains(instructions), "{cpu:?}");
     #[cfg(target_os = "linux")]
     assert!(find(&demo(), "disk").is_some() && find(&demo(), "direct reads").is_some());
     #[cfg(feature = "cuda")]

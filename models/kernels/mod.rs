@@ -12,3 +12,9 @@ mod cublas;
 mod cuda;
 #[cfg(feature = "flex")]
 mod flex;
+
+/// The instructions that kernels for CPUs are made of on this one, such as `AVX-512`; none where they are portable.
+#[cfg(feature = "flex")]
+pub fn cpu_instructions() -> Option<&'static str> {
+    cpu::Level::best().name()
+}

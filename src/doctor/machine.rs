@@ -17,13 +17,15 @@ pub(super) fn findings() -> impl Iterator<Item = Finding> {
 
 fn cpu() -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    #[cfg(target_arch = "x86_64")]
-    return match is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        true => Finding::ok("CPU", format!("{cores} logical cores, kernels for AVX2 and FMA")),
-        false => Finding::note("CPU", format!("{cores} logical cores without AVX2 and FMA: slower, portable kernels")),
+    #[cfg(feature = "flex")]
+    return match leveret_models::cpu_instructions() {
+        Some(instructions) => Finding::ok("CPU", format!("{cores} logical cores, kernels for {instructions}")),
+        None => {
+            Finding::note("CPU", format!("{cores} logical cores without SIMD that is known: slower, portable kernels"))
+        }
     };
-    #[cfg(not(target_arch = "x86_64"))]
-    Finding::ok("CPU", format!("{cores} logical cores, portable kernels"))
+    #[cfg(not(feature = "flex"))]
+    Finding::ok("CPU", format!("{cores} logical cores"))
 }
 
 fn ram() -> Result<Finding> {

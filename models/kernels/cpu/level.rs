@@ -42,23 +42,28 @@ macro_rules! with {
 
 impl fmt::Debug for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Set::Portable(_) => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512(simd) if simd.multiplies_tiles() => "amx",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512(simd) if simd.multiplies_pairs() => "avx512bf16",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512(_) => "avx512",
-            #[cfg(target_arch = "aarch64")]
-            Set::Neon(_) => "neon",
-        })
+        f.write_str(self.name().unwrap_or("portable"))
     }
 }
 
 impl Level {
+    /// Its name in words, unless it is the portable one.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self.0 {
+            Set::Portable(_) => None,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_) => Some("AVX2 and FMA"),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(simd) if simd.multiplies_tiles() => Some("AVX-512 and AMX"),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(simd) if simd.multiplies_pairs() => Some("AVX-512 with BF16"),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_) => Some("AVX-512"),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(_) => Some("NEON"),
+        }
+    }
+
     /// The widest instruction set of this CPU.
     pub(crate) fn best() -> Self {
         let mut best = Set::Portable(Portable);

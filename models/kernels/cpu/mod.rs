@@ -52,6 +52,7 @@ pub(crate) use attention::Attention;
 pub(crate) use convert::{narrow, widen};
 pub(crate) use exact::Exact;
 pub(crate) use gate::gate_by_silu;
+pub(crate) use level::Level;
 pub(crate) use matrix::{Matrix, Weights};
 pub(crate) use multiply::multiply_each;
 pub(crate) use norm::rms_norm;
