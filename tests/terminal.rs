@@ -96,8 +96,9 @@ fn an_interrupt_ends_a_reply_and_not_the_conversation() {
     }
     chat.send_control('c').unwrap();
     chat.exp_string(" [cancelled]").unwrap();
-    server.fail(Faults::default());
     say(&mut chat, "The mansion");
+    // The bars that go on from here would be drawn into what is typed.
+    server.fail(Faults::default());
     say(&mut chat, "/stats");
     chat.exp_regex("[0-9]+ new tokens read, first token after").unwrap();
     say(&mut chat, "/save talk.json");
