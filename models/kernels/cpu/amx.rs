@@ -75,79 +75,70 @@ pub(super) unsafe fn tile<E: Entry>(tile: Tile<E>) {
     // SAFETY: all that is read and written lies where the caller says; registers are given back as they were, unused.
     unsafe {
         let (lower, lower_sums) = (weights.add(ROWS * weights_stride), sums.add(ROWS * sums_stride));
+        // Adds the products along the depth: what is loaded before, what each step does, and what is stored at the end.
+        macro_rules! multiply {
+            ([$($load:literal)*] [$($step:literal)*] [$($store:literal)*] $($operand:tt)*) => {
+                asm!(
+                    "ldtilecfg [{config}]",
+                    $($load,)*
+                    "2:",
+                    $($step,)*
+                    "add {x}, 1024",
+                    "add {weights}, 64",
+                    "add {lower}, 64",
+                    "dec {steps}",
+                    "jnz 2b",
+                    $($store,)*
+                    "tilerelease",
+                    config = in(reg) &CONFIG,
+                    sums = in(reg) sums,
+                    lower_sums = in(reg) lower_sums,
+                    sums_stride = in(reg) sums_stride * size_of::<f32>(),
+                    x = inout(reg) x => _,
+                    row = in(reg) ROW,
+                    weights = inout(reg) weights => _,
+                    lower = inout(reg) lower => _,
+                    weights_stride = in(reg) weights_stride * size_of::<E>(),
+                    steps = inout(reg) steps => _,
+                    $($operand)*
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                )
+            };
+        }
         if width == 1 {
-            asm!(
-                "ldtilecfg [{config}]",
-                "tileloadd tmm0, [{sums} + {sums_stride}]",
-                "tileloadd tmm2, [{lower_sums} + {sums_stride}]",
-                "2:",
-                "tileloadd tmm6, [{x} + {row}]",
-                "tileloadd tmm4, [{weights} + {weights_stride}]",
-                "tileloadd tmm5, [{lower} + {weights_stride}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "add {x}, 1024",
-                "add {weights}, 64",
-                "add {lower}, 64",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{sums} + {sums_stride}], tmm0",
-                "tilestored [{lower_sums} + {sums_stride}], tmm2",
-                "tilerelease",
-                config = in(reg) &CONFIG,
-                sums = in(reg) sums,
-                lower_sums = in(reg) lower_sums,
-                sums_stride = in(reg) sums_stride * size_of::<f32>(),
-                x = inout(reg) x => _,
-                row = in(reg) ROW,
-                weights = inout(reg) weights => _,
-                lower = inout(reg) lower => _,
-                weights_stride = in(reg) weights_stride * size_of::<E>(),
-                steps = inout(reg) steps => _,
-                out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-                options(nostack),
+            multiply!(
+                ["tileloadd tmm0, [{sums} + {sums_stride}]"
+                 "tileloadd tmm2, [{lower_sums} + {sums_stride}]"]
+                ["tileloadd tmm6, [{x} + {row}]"
+                 "tileloadd tmm4, [{weights} + {weights_stride}]"
+                 "tdpbf16ps tmm0, tmm4, tmm6"
+                 "tileloadd tmm5, [{lower} + {weights_stride}]"
+                 "tdpbf16ps tmm2, tmm5, tmm6"]
+                ["tilestored [{sums} + {sums_stride}], tmm0"
+                 "tilestored [{lower_sums} + {sums_stride}], tmm2"]
             );
         } else {
-            asm!(
-                "ldtilecfg [{config}]",
-                "tileloadd tmm0, [{sums} + {sums_stride}]",
-                "tileloadd tmm1, [{sums} + {sums_stride} + 64]",
-                "tileloadd tmm2, [{lower_sums} + {sums_stride}]",
-                "tileloadd tmm3, [{lower_sums} + {sums_stride} + 64]",
-                "2:",
-                "tileloadd tmm6, [{x} + {row}]",
-                "tileloadd tmm4, [{weights} + {weights_stride}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{next_x} + {row}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{lower} + {weights_stride}]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {x}, 1024",
-                "add {next_x}, 1024",
-                "add {weights}, 64",
-                "add {lower}, 64",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{sums} + {sums_stride}], tmm0",
-                "tilestored [{sums} + {sums_stride} + 64], tmm1",
-                "tilestored [{lower_sums} + {sums_stride}], tmm2",
-                "tilestored [{lower_sums} + {sums_stride} + 64], tmm3",
-                "tilerelease",
-                config = in(reg) &CONFIG,
-                sums = in(reg) sums,
-                lower_sums = in(reg) lower_sums,
-                sums_stride = in(reg) sums_stride * size_of::<f32>(),
-                x = inout(reg) x => _,
+            multiply!(
+                ["tileloadd tmm0, [{sums} + {sums_stride}]"
+                 "tileloadd tmm1, [{sums} + {sums_stride} + 64]"
+                 "tileloadd tmm2, [{lower_sums} + {sums_stride}]"
+                 "tileloadd tmm3, [{lower_sums} + {sums_stride} + 64]"]
+                ["tileloadd tmm6, [{x} + {row}]"
+                 "tileloadd tmm4, [{weights} + {weights_stride}]"
+                 "tdpbf16ps tmm0, tmm4, tmm6"
+                 "tileloadd tmm7, [{next_x} + {row}]"
+                 "tdpbf16ps tmm1, tmm4, tmm7"
+                 "tileloadd tmm5, [{lower} + {weights_stride}]"
+                 "tdpbf16ps tmm2, tmm5, tmm6"
+                 "tdpbf16ps tmm3, tmm5, tmm7"
+                 "add {next_x}, 1024"]
+                ["tilestored [{sums} + {sums_stride}], tmm0"
+                 "tilestored [{sums} + {sums_stride} + 64], tmm1"
+                 "tilestored [{lower_sums} + {sums_stride}], tmm2"
+                 "tilestored [{lower_sums} + {sums_stride} + 64], tmm3"]
                 next_x = inout(reg) x.add(group) => _,
-                row = in(reg) ROW,
-                weights = inout(reg) weights => _,
-                lower = inout(reg) lower => _,
-                weights_stride = in(reg) weights_stride * size_of::<E>(),
-                steps = inout(reg) steps => _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
             );
         }
     }

@@ -77,7 +77,7 @@ impl<'a> FewRows<'a, '_> {
                 }
                 x => y[0][at] += products(simd, row, ahead, [F::input(&x[0])], blocks.clone())[0],
             }
-            ahead = 0; // It has been asked for.
+            ahead = 0; // It has been asked for: from here on what is read at once is, which costs little.
         }
     }
 }

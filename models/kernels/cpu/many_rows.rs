@@ -86,8 +86,8 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
                         sums_stride: columns,
                     };
                     // SAFETY: `decoded` has `outputs` rows of STRIDE entries from there, `x` has `depth` rows of this group
-                    // and, if `width` says so, of the next, both of LANES columns and of whole blocks, and `sums` as many of all columns; `x` is pairs only
-                    // where they are multiplied.
+                    // and, if `width` says so, of the next, both of LANES columns and of whole blocks, and `sums` as many
+                    // rows of all columns; `x` is pairs only where they are multiplied.
                     unsafe { simd.tile(tile) };
                 }
             }

@@ -151,6 +151,18 @@ fn check(store: &Store, x: &[f32], exact: Exact, y: &[f32], case: &str) {
     }
 }
 
+/// Checks products of a random matrix on every instruction set.
+fn check_at_every_level(kind: &'static str, [rows, outputs, inputs]: [usize; 3], exact: Exact, seed: u64) {
+    let inputs = if matches!(kind, "int8" | "int4") { inputs.next_multiple_of(32) } else { inputs };
+    let mut random = Random(seed);
+    let store = Store::random(kind, outputs, inputs, &mut random);
+    let x = inputs_of(exact, random.numbers(rows * inputs));
+    for level in Level::all() {
+        let y = multiply_at(level, &x, exact, &[store.matrix()]).remove(0);
+        check(&store, &x, exact, &y, &format!("{level:?} {kind} {exact:?} [{rows}, {inputs}] by {outputs}"));
+    }
+}
+
 fn kind() -> impl Strategy<Value = &'static str> {
     prop::sample::select(&KINDS[..])
 }
@@ -178,15 +190,8 @@ proptest! {
     fn products_equal_their_definition(
         kind in kind(), rows in 1_usize..50, outputs in 1_usize..150, inputs in 1_usize..1300, exact in exact(), seed: u64,
     ) {
-        let inputs = if matches!(kind, "int8" | "int4") { inputs.next_multiple_of(32) } else { inputs };
         let rows = if rows > 25 { rows - 25 } else { rows % 8 + 1 };
-        let mut random = Random(seed);
-        let store = Store::random(kind, outputs, inputs, &mut random);
-        let x = inputs_of(exact, random.numbers(rows * inputs));
-        for level in Level::all() {
-            let y = multiply_at(level, &x, exact, &[store.matrix()]).remove(0);
-            check(&store, &x, exact, &y, &format!("{level:?} {kind} {exact:?} [{rows}, {inputs}] by {outputs}"));
-        }
+        check_at_every_level(kind, [rows, outputs, inputs], exact, seed);
     }
 
     /// Also where a thread takes several tiles at a time.
@@ -194,15 +199,8 @@ proptest! {
     fn products_of_large_panels_equal_their_definition(
         kind in kind(), rows in 9_usize..70, outputs in 100_usize..600, inputs in 1_usize..300, exact in exact(), seed: u64,
     ) {
-        let inputs = if matches!(kind, "int8" | "int4") { inputs.next_multiple_of(32) } else { inputs };
-        let mut random = Random(seed);
-        let store = Store::random(kind, outputs, inputs, &mut random);
-        let x = inputs_of(exact, random.numbers(rows * inputs));
         let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        for level in Level::all() {
-            let y = alone.install(|| multiply_at(level, &x, exact, &[store.matrix()]).remove(0));
-            check(&store, &x, exact, &y, &format!("{level:?} {kind} {exact:?} [{rows}, {inputs}] by {outputs}"));
-        }
+        alone.install(|| check_at_every_level(kind, [rows, outputs, inputs], exact, seed));
     }
 
     /// Also where rows are so long that their columns are taken in pieces.
@@ -210,14 +208,7 @@ proptest! {
     fn products_of_long_rows_equal_their_definition(
         kind in kind(), rows in 1_usize..4, outputs in 1_usize..7, inputs in 4000_usize..15000, exact in exact(), seed: u64,
     ) {
-        let inputs = if matches!(kind, "int8" | "int4") { inputs.next_multiple_of(32) } else { inputs };
-        let mut random = Random(seed);
-        let store = Store::random(kind, outputs, inputs, &mut random);
-        let x = inputs_of(exact, random.numbers(rows * inputs));
-        for level in Level::all() {
-            let y = multiply_at(level, &x, exact, &[store.matrix()]).remove(0);
-            check(&store, &x, exact, &y, &format!("{level:?} {kind} {exact:?} [{rows}, {inputs}] by {outputs}"));
-        }
+        check_at_every_level(kind, [rows, outputs, inputs], exact, seed);
     }
 
     /// A row's result does not depend on its neighbours, to the bit, few rows or many.
