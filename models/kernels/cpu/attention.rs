@@ -1,8 +1,7 @@
-use rayon::prelude::*;
-
 use super::attention_block::Block;
 use super::level::Level;
 use super::numbers::NumbersMut;
+use super::team;
 use super::view::View;
 use crate::layers::Mask;
 
@@ -47,7 +46,7 @@ impl Attention<'_> {
             blocks[(sequence * kv_heads + kv_head) * runs + query / run].y.push(to);
         }
         // Later queries see more: begun first, they are not waited for at the end.
-        blocks.into_par_iter().rev().for_each(|block| level.run(block));
+        team::each(blocks.into_iter().rev(), |block| level.run(block));
     }
 
     /// Query heads that share a key head.

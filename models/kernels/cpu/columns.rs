@@ -1,7 +1,6 @@
-use rayon::prelude::*;
-
 use super::entry::Entry;
 use super::matrix::BLOCK;
+use super::team;
 
 /// `x` turned: for each group of as many rows as a register holds, `[inputs, lanes]`, filled up with zeros.
 pub(super) struct Columns<E> {
@@ -17,7 +16,7 @@ impl<E: Entry> Columns<E> {
         let depth = inputs.next_multiple_of(BLOCK) / E::NUMBERS;
         let rows = x.len() / inputs;
         let mut entries = vec![E::default(); rows.div_ceil(lanes) * depth * lanes];
-        entries.par_chunks_mut(depth * lanes).zip(x.par_chunks(inputs * lanes)).for_each(|(to, from)| {
+        team::each(entries.chunks_mut(depth * lanes).zip(x.chunks(inputs * lanes)), |(to, from)| {
             // A block at a time, which stays in the first-level cache while lane after lane is written.
             for (i, to) in to.chunks_mut(BLOCK / E::NUMBERS * lanes).enumerate() {
                 for (lane, row) in from.chunks(inputs).enumerate() {

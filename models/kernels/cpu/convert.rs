@@ -1,8 +1,7 @@
-use rayon::prelude::*;
-
 use super::level::Level;
 use super::numbers::{Numbers, NumbersMut};
 use super::simd::Simd;
+use super::team;
 use super::work::Work;
 
 /// Numbers that a thread takes at a time.
@@ -15,7 +14,7 @@ pub(crate) fn widen(from: Numbers, start: usize, len: usize) -> Vec<f32> {
     let run = |(i, to): (usize, &mut [f32])| level.run(Widen { from, start: start + i * RUN, to });
     match len {
         ..=RUN => run((0, &mut to)),
-        _ => to.par_chunks_mut(RUN).enumerate().for_each(run),
+        _ => team::each(to.chunks_mut(RUN).enumerate(), run),
     }
     to
 }
@@ -25,11 +24,7 @@ pub(crate) fn narrow(from: &[f32], to: NumbersMut) {
     let level = Level::best();
     match from.len() {
         ..=RUN => level.run(Narrow { from, to }),
-        _ => to
-            .chunks(RUN)
-            .into_par_iter()
-            .zip(from.par_chunks(RUN))
-            .for_each(|(to, from)| level.run(Narrow { from, to })),
+        _ => team::each(to.chunks(RUN).into_iter().zip(from.chunks(RUN)), |(to, from)| level.run(Narrow { from, to })),
     }
 }
 

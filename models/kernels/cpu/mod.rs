@@ -42,6 +42,7 @@ mod portable;
 mod rotation;
 mod scores;
 mod simd;
+mod team;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -58,4 +59,5 @@ pub(crate) use multiply::multiply_each;
 pub(crate) use norm::rms_norm;
 pub(crate) use numbers::{Numbers, NumbersMut};
 pub(crate) use rotation::Rotation;
+pub(crate) use team::each;
 pub(crate) use view::View;

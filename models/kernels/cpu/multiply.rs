@@ -1,5 +1,3 @@
-use rayon::prelude::*;
-
 use super::columns::Columns;
 use super::entry::{Entry, Pair};
 use super::exact::Exact;
@@ -8,6 +6,7 @@ use super::input::Input;
 use super::level::Level;
 use super::many_rows::ManyRows;
 use super::matrix::Matrix;
+use super::team;
 
 /// Rows of `x` that are multiplied by a panel of decoded weights.
 const ROWS: usize = 512;
@@ -45,7 +44,7 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
     if rows <= FEW_ROWS && !rounded(&matrices[0]) {
         let x: Vec<_> = x.chunks(inputs).map(|x| Input::new(level, x, matrices)).collect();
         let work = Work::cut(matrices, &mut products, 0..rows, OUTPUTS);
-        work.into_par_iter().for_each(|Work { matrix, first, y }| level.run(FewRows { matrix, first, x: &x, y }));
+        team::each(work, |Work { matrix, first, y }| level.run(FewRows { matrix, first, x: &x, y }));
     } else {
         let outputs: usize = matrices.iter().map(Matrix::outputs).sum();
         let in_pairs = |matrix: &Matrix| exact == Exact::Bf16 && level.multiplies_pairs() && matrix.suits_bf16();
@@ -57,7 +56,7 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
             let pairs = matrices.iter().any(in_pairs).then(|| Columns::<Pair>::new(x, inputs, level.lanes()));
             let numbers = (!matrices.iter().all(in_pairs)).then(|| Columns::<f32>::new(x, inputs, level.lanes()));
             let work = Work::cut(matrices, &mut products, of, panel);
-            work.into_par_iter().for_each(|work| match (&pairs, &numbers) {
+            team::each(work, |work| match (&pairs, &numbers) {
                 (Some(x), _) if in_pairs(&work.matrix) => work.many_rows(level, x),
                 (_, Some(x)) => work.many_rows(level, x),
                 _ => unreachable!("`x` is turned for every matrix"),

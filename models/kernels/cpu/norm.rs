@@ -1,9 +1,8 @@
-use rayon::prelude::*;
-
 use super::exact::Exact;
 use super::level::Level;
 use super::numbers::rounded;
 use super::simd::Simd;
+use super::team;
 use super::work::Work;
 
 /// Rows that a thread takes at a time.
@@ -14,7 +13,7 @@ pub(crate) fn rms_norm(x: &mut [f32], weight: &[f32], eps: f32, exact: Exact) {
     let level = Level::best();
     let run = |x: &mut [f32]| level.run(Norm { x, weight, eps, exact });
     let len = RUN * weight.len().max(1);
-    if x.len() <= len { run(x) } else { x.par_chunks_mut(len).for_each(run) }
+    if x.len() <= len { run(x) } else { team::each(x.chunks_mut(len), run) }
 }
 
 struct Norm<'a> {

@@ -1,9 +1,8 @@
-use rayon::prelude::*;
-
 use super::level::Level;
 use super::norm::normalise;
 use super::numbers::NumbersMut;
 use super::simd::Simd;
+use super::team;
 use super::view::View;
 use super::work::Work;
 
@@ -31,7 +30,7 @@ impl Rotation<'_> {
         let run = |(i, to)| level.run(Head { of: self, at: [i / heads, i % heads], to, first });
         match batch * heads * rows * head_dim {
             ..=FEW => work.for_each(run),
-            _ => work.collect::<Vec<_>>().into_par_iter().for_each(run),
+            _ => team::each(work, run),
         }
     }
 }
