@@ -4,12 +4,12 @@ use std::mem::transmute;
 use half::{bf16, f16};
 
 use super::amx;
-use super::avx512_order::{arrange, shuffle};
-use super::avx512_parts::{E4M3, multiply_groups, round, spread, steps, table, widened};
+use super::avx512_order::{arrange, shuffle, shuffle_pairs};
+use super::avx512_parts::{Tables, multiply_groups, round, spread, steps, widened};
 use super::avx512_runs::{self, halves_of_groups};
 use super::entry::{Entry, Pair};
 use super::format::RUN;
-use super::input::{Floats, Quantised, QuantisedBlock};
+use super::input::{Floats, Pairs, Quantised, QuantisedBlock};
 use super::int4::step;
 use super::matrix::BLOCK;
 use super::simd::Simd;
@@ -57,6 +57,11 @@ fn run(simd: Avx512, work: impl Work) {
     work.run(simd);
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512bf16,avx2,fma")]
+fn run_with_pairs(simd: Avx512, work: impl Work) {
+    work.run(simd);
+}
+
 // Every `unsafe` below calls instructions of a set that `self` proves the CPU to have; pointers come of references to
 // as many numbers as are read, or are the caller's promise.
 impl Simd for Avx512 {
@@ -70,6 +75,12 @@ impl Simd for Avx512 {
     fn run(self, work: impl Work) {
         // SAFETY: `self` proves that the CPU has the features.
         unsafe { run(self, work) }
+    }
+
+    fn run_with_pairs(self, work: impl Work) {
+        assert!(self.pairs, "pairs are for CPUs that multiply them");
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { run_with_pairs(self, work) }
     }
 
     #[inline(always)]
@@ -245,17 +256,11 @@ impl Simd for Avx512 {
     ) {
         // SAFETY: see above.
         unsafe {
-            let (lows, highs) = (table(&E4M3.0), table(&E4M3.1));
-            let sign = _mm512_set1_epi8(i8::MIN);
+            let tables = Tables::new();
             let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
             let mut parts = [_mm512_setzero_ps(); ROWS];
             for (i, codes) in codes.as_chunks::<64>().0.iter().enumerate() {
-                let codes = _mm512_loadu_si512(codes.as_ptr().cast());
-                let low = _mm512_permutex2var_epi8(lows[0], codes, lows[1]);
-                let high = _mm512_permutex2var_epi8(highs[0], codes, highs[1]);
-                let high = _mm512_ternarylogic_epi32::<0xf8>(high, codes, sign); // high | codes & sign
-                for (j, words) in [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)].iter().enumerate()
-                {
+                for (j, words) in tables.words(codes).iter().enumerate() {
                     let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(*words));
                     let odd = _mm512_castsi512_ps(_mm512_and_si512(*words, upper));
                     for (x, part) in x.iter().zip(&mut parts) {
@@ -277,8 +282,39 @@ impl Simd for Avx512 {
         arrange(block);
     }
 
+    #[inline(always)]
+    fn multiply_fp8_pairs<const ROWS: usize>(
+        self,
+        codes: &[u8; BLOCK],
+        scale: f32,
+        x: [&Pairs; ROWS],
+        sums: &mut [__m512; ROWS],
+    ) {
+        // SAFETY: see above.
+        unsafe {
+            let tables = Tables::new();
+            let mut parts = [_mm512_setzero_ps(); ROWS];
+            for (i, codes) in codes.as_chunks().0.iter().enumerate() {
+                for (j, words) in tables.words(codes).into_iter().enumerate() {
+                    for (x, part) in x.iter().zip(&mut parts) {
+                        let x = self.load(x.0.as_ptr().cast::<f32>().add(16 * (2 * i + j)));
+                        *part = self.fma_pairs(_mm512_castsi512_ps(words), x, *part);
+                    }
+                }
+            }
+            let scale = _mm512_set1_ps(scale);
+            for (part, sum) in parts.iter().zip(sums) {
+                *sum = _mm512_fmadd_ps(*part, scale, *sum);
+            }
+        }
+    }
+
     fn shuffle(self, floats: &mut Floats) {
         shuffle(floats);
+    }
+
+    fn shuffle_pairs(self, pairs: &mut Pairs) {
+        shuffle_pairs(pairs);
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-use super::input::{Floats, QuantisedBlock};
+use super::input::{Floats, Pairs, QuantisedBlock};
 use super::matrix::BLOCK;
 
 /// Cuts each number in two signed bytes: `[high or low, half of a group, group, 16]`.
@@ -35,6 +35,17 @@ pub(super) fn shuffle(floats: &mut Floats) {
                     codes[vector * 16 + lane * 4 + place] = numbers[vector / 2 * 8 + place * 2 + vector % 2];
                 }
             }
+        }
+    }
+}
+
+/// The same for pairs of neighbours: of 64 numbers first those that the tables' lower results are multiplied by.
+pub(super) fn shuffle_pairs(pairs: &mut Pairs) {
+    for pairs in pairs.0.as_chunks_mut::<32>().0 {
+        let from = *pairs;
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            let (half, lane, place) = (i / 16, i % 16 / 4, i % 4);
+            *pair = from[8 * lane + 4 * half + place];
         }
     }
 }

@@ -32,14 +32,14 @@ pub(super) fn multiply_int4<const ROWS: usize>(
         *step = _mm512_mul_ps(_mm512_mul_ps(scales, numbers(&x.scales)), _mm512_set1_ps(256.0));
         *sum = _mm512_fnmadd_ps(zeros, numbers(&x.upper_sums), *sum);
     }
-    let upper = x.map(|x| blocks_of(&x.numbers[0], run));
+    let uppers = blocks_of(&x, 0, run);
     for (i, codes) in codes.iter().enumerate() {
         simd.ask(codes, ahead);
         // SAFETY: 64 codes fill a register.
         let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
         let first = _mm512_and_si512(codes, nibble);
         let last = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble);
-        for ((step, upper), sum) in steps.iter().zip(&upper).zip(sums.iter_mut()) {
+        for ((step, upper), sum) in steps.iter().zip(&uppers).zip(sums.iter_mut()) {
             let products = multiply_half([first, last], &upper[i], _mm512_setzero_si512());
             *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), of_groups(*step, i), *sum);
         }
@@ -67,11 +67,11 @@ pub(super) fn multiply_int8<const ROWS: usize>(
         *step = _mm512_mul_ps(scales, numbers(&x.scales));
         *sum = _mm512_fnmadd_ps(offsets, numbers(&x.sums), *sum);
     }
-    let halves = x.map(|x| x.numbers.each_ref().map(|halves| blocks_of(halves, run)));
+    let (uppers, lowers) = (blocks_of(&x, 0, run), blocks_of(&x, 1, run));
     for (i, codes) in codes.iter().enumerate() {
         simd.ask(codes, ahead);
         let codes = halves_of_groups(codes);
-        for ((step, [upper, lower]), sum) in steps.iter().zip(&halves).zip(sums.iter_mut()) {
+        for (((step, upper), lower), sum) in steps.iter().zip(&uppers).zip(&lowers).zip(sums.iter_mut()) {
             let products = multiply(codes, [&upper[i], &lower[i]], _mm512_setzero_si512());
             *sum = _mm512_fmadd_ps(products, of_groups(*step, i), *sum);
         }
@@ -110,10 +110,14 @@ fn multiply_half(codes: [__m512i; 2], digits: &Half, start: __m512i) -> __m512i 
     _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, codes[0], first), codes[1], last)
 }
 
-/// The halves of a run's blocks.
+/// The upper or the lower digits of a run's blocks, of each row. With closures for loops, it would be called.
 #[inline(always)]
-fn blocks_of(halves: &[Half], run: usize) -> &[Half; RUN] {
-    &halves.as_chunks().0[run]
+fn blocks_of<'x, const ROWS: usize>(x: &[&'x Quantised; ROWS], digits: usize, run: usize) -> [&'x [Half; RUN]; ROWS] {
+    let mut blocks = [&x[0].numbers[digits].as_chunks().0[run]; ROWS];
+    for (blocks, x) in blocks.iter_mut().zip(x).skip(1) {
+        *blocks = &x.numbers[digits].as_chunks().0[run];
+    }
+    blocks
 }
 
 /// Of the scales of a run's groups those of block `i`, in the four lanes of each group.

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use super::format::{self, Format, Kernel, RUN, Row};
 use super::input::Input;
@@ -10,7 +11,7 @@ use super::work::Work;
 pub(super) const FEW_ROWS: usize = 8;
 
 /// Bytes of a row of `x` that stay in the first-level cache while weights pass through it.
-const NEAR: usize = 20 << 10;
+static NEAR: LazyLock<usize> = LazyLock::new(|| cache_size::l1_cache_size().unwrap_or(0).max(32 << 10) / 4 * 3);
 
 /// Bytes of weights between what is multiplied and what is asked for.
 const AHEAD: usize = 4 << 10;
@@ -45,7 +46,7 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
         let (inputs, run) = (self.matrix.inputs(), self.y.first().map_or(0, |y| y.len()));
         let blocks = inputs / BLOCK;
-        let near = blocks.div_ceil((blocks * F::READ).div_ceil(NEAR).max(1)).next_multiple_of(RUN).max(RUN);
+        let near = blocks.div_ceil((blocks * F::READ).div_ceil(*NEAR).max(1)).next_multiple_of(RUN).max(RUN);
         let ahead = if near < blocks { blocks * size_of::<F::Codes>() } else { AHEAD };
         for begin in (0..blocks.max(1)).step_by(near) {
             let end = (begin + near).min(blocks);

@@ -1,6 +1,9 @@
+use super::entry::{Entry, Pair};
+use super::exact::Exact;
 use super::format::RUN;
 use super::level::Level;
 use super::matrix::{BLOCK, GROUP, Matrix, Weights};
+use super::pairs;
 use super::simd::{CHUNK, Simd};
 use super::work::Work;
 
@@ -11,6 +14,9 @@ pub(super) struct Input {
     /// In the order in which fp8 is decoded.
     pub(super) shuffled: Vec<Floats>,
     pub(super) quantised: Quantised,
+    pub(super) pairs: Vec<Pairs>,
+    /// In the order in which fp8 is decoded to pairs.
+    pub(super) shuffled_pairs: Vec<Pairs>,
 }
 
 /// What the greatest number of a group becomes: two signed bytes can say it.
@@ -20,6 +26,11 @@ const GREATEST: f32 = 0x7f7f as f32;
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Floats(pub(super) [f32; BLOCK]);
+
+/// As many numbers, in bf16.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Pairs(pub(super) [Pair; BLOCK / 2]);
 
 /// A row in groups of 32 numbers, each as 16-bit integers times a scale of its own. What is read together lies together,
 /// so that nothing else takes room in the nearest cache.
@@ -61,14 +72,24 @@ pub(super) struct QuantisedBlock {
 }
 
 impl Input {
-    pub(super) fn new(level: Level, x: &[f32], matrices: &[Matrix]) -> Self {
+    pub(super) fn new(level: Level, x: &[f32], exact: Exact, matrices: &[Matrix]) -> Self {
         let mut input = Self { floats: filled(x), ..Self::default() };
-        if matrices.iter().any(|matrix| matches!(matrix.weights(), Weights::Int8 { .. } | Weights::Int4 { .. })) {
+        let (in_pairs, others): (Vec<&Matrix>, Vec<_>) =
+            matrices.iter().partition(|matrix| pairs::are_for(level, exact, matrix));
+        let any_fp8 = |matrices: &[&Matrix]| matrices.iter().any(|of| matches!(of.weights(), Weights::Fp8 { .. }));
+        if others.iter().any(|matrix| matrix.has_groups()) {
             level.run(Quantise { floats: &input.floats, to: &mut input.quantised });
         }
-        if matrices.iter().any(|matrix| matches!(matrix.weights(), Weights::Fp8 { .. })) {
+        if any_fp8(&others) {
             input.shuffled = input.floats.clone();
             input.shuffled.iter_mut().for_each(|floats| level.shuffle(floats));
+        }
+        if !in_pairs.is_empty() {
+            input.pairs = input.floats.iter().map(Pairs::of).collect();
+        }
+        if any_fp8(&in_pairs) {
+            input.shuffled_pairs = input.pairs.clone();
+            input.shuffled_pairs.iter_mut().for_each(|pairs| level.shuffle_pairs(pairs));
         }
         input
     }
@@ -94,6 +115,12 @@ impl Floats {
     #[inline(always)]
     pub(super) fn chunk(&self, i: usize) -> &[f32; CHUNK] {
         &self.0.as_chunks().0[i]
+    }
+}
+
+impl Pairs {
+    fn of(floats: &Floats) -> Self {
+        Self(std::array::from_fn(|i| Pair::of(&floats.0[2 * i..])))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use super::entry::Entry;
-use super::input::Floats;
+use super::input::{Floats, Pairs};
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::portable::Portable;
@@ -97,6 +97,11 @@ impl Level {
         with!(self, simd => simd.run(work))
     }
 
+    /// The same with products of pairs.
+    pub(super) fn run_with_pairs(self, work: impl Work) {
+        with!(self, simd => simd.run_with_pairs(work))
+    }
+
     /// The numbers of a register.
     pub(super) fn lanes(self) -> usize {
         with!(self, simd => lanes(simd))
@@ -114,6 +119,10 @@ impl Level {
 
     pub(super) fn shuffle(self, floats: &mut Floats) {
         with!(self, simd => simd.shuffle(floats))
+    }
+
+    pub(super) fn shuffle_pairs(self, pairs: &mut Pairs) {
+        with!(self, simd => simd.shuffle_pairs(pairs))
     }
 }
 

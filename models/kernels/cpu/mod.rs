@@ -38,6 +38,7 @@ mod multiply;
 mod neon;
 mod norm;
 mod numbers;
+mod pairs;
 mod portable;
 mod rotation;
 mod scores;

@@ -6,6 +6,7 @@ use super::input::Input;
 use super::level::Level;
 use super::many_rows::ManyRows;
 use super::matrix::Matrix;
+use super::pairs::{self, FewRowsInPairs};
 use super::team;
 
 /// Rows of `x` that are multiplied by a panel of decoded weights.
@@ -42,9 +43,15 @@ pub(crate) fn multiply_at(level: Level, x: &[f32], exact: Exact, matrices: &[Mat
         return matrices.iter().flat_map(|matrix| multiply_at(level, x, exact, std::slice::from_ref(matrix))).collect();
     }
     if rows <= FEW_ROWS && !rounded(&matrices[0]) {
-        let x: Vec<_> = x.chunks(inputs).map(|x| Input::new(level, x, matrices)).collect();
+        let x: Vec<_> = x.chunks(inputs).map(|x| Input::new(level, x, exact, matrices)).collect();
         let work = Work::cut(matrices, &mut products, 0..rows, OUTPUTS);
-        team::each(work, |Work { matrix, first, y }| level.run(FewRows { matrix, first, x: &x, y }));
+        team::each(work, |Work { matrix, first, y }| {
+            let of = FewRows { matrix, first, x: &x, y };
+            match pairs::are_for(level, exact, &matrix) {
+                true => level.run_with_pairs(FewRowsInPairs(of)),
+                false => level.run(of),
+            }
+        });
     } else {
         let outputs: usize = matrices.iter().map(Matrix::outputs).sum();
         let in_pairs = |matrix: &Matrix| exact == Exact::Bf16 && level.multiplies_pairs() && matrix.suits_bf16();

@@ -2,7 +2,7 @@ use half::{bf16, f16};
 
 use super::entry::{Entry, Pair};
 use super::format::RUN;
-use super::input::{Floats, Quantised, QuantisedBlock};
+use super::input::{Floats, Pairs, Quantised, QuantisedBlock};
 use super::matrix::BLOCK;
 use super::tile::Tile;
 use super::work::Work;
@@ -29,6 +29,11 @@ pub(super) trait Simd: Copy + Send + Sync {
 
     /// Does `work`, compiled for this instruction set.
     fn run(self, work: impl Work);
+
+    /// Does `work`, compiled with products of pairs, where the CPU has them.
+    fn run_with_pairs(self, _work: impl Work) {
+        unreachable!("pairs are for CPUs that multiply them")
+    }
 
     fn splat(self, value: f32) -> Self::Lanes;
 
@@ -147,6 +152,18 @@ pub(super) trait Simd: Copy + Send + Sync {
         }
     }
 
+    /// Does what [`multiply_fp8`](Self::multiply_fp8) does with the block of `x` in pairs, where the CPU multiplies them.
+    #[inline(always)]
+    fn multiply_fp8_pairs<const ROWS: usize>(
+        self,
+        _codes: &[u8; BLOCK],
+        _scale: f32,
+        _x: [&Pairs; ROWS],
+        _sums: &mut [Self::Lanes; ROWS],
+    ) {
+        unreachable!("pairs are for CPUs that multiply them")
+    }
+
     /// Does what [`multiply_int8`](Self::multiply_int8) does for a run of blocks, and asks for what lies `ahead` bytes
     /// behind each as it comes to it.
     #[inline(always)]
@@ -189,6 +206,10 @@ pub(super) trait Simd: Copy + Send + Sync {
     /// Brings numbers in the order in which fp8 is decoded.
     #[inline(always)]
     fn shuffle(self, _floats: &mut Floats) {}
+
+    /// Brings pairs in the order in which fp8 is decoded.
+    #[inline(always)]
+    fn shuffle_pairs(self, _pairs: &mut Pairs) {}
 
     #[inline(always)]
     fn store_chunk(self, weights: Self::Chunk, to: &mut [f32; CHUNK]) {
