@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::config::{MoeConfig, Sparse, With, unsupported};
 use crate::layers::{ExpertKind, Experts, MoeLayer, RopeParameters, Routing, Scoring, SelfAttentionConfig};
-use crate::{Architecture, Backend, ConfigError, DecoderConfig, Dims, WeightMap};
+use crate::{Architecture, Backend, ConfigError, DecoderConfig, WeightMap};
 
 /// The `config.json` of a gpt-oss.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,10 +57,6 @@ impl Architecture for GptOss {
             return Err(unsupported("swiglu_limit", self.limit, "a positive number"));
         }
         self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
-    }
-
-    fn dims(&self) -> Dims {
-        Dims { shapes_scores: true, ..self.base.dims() }
     }
 
     fn rope(&self) -> RopeParameters {

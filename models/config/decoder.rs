@@ -179,7 +179,7 @@ impl DecoderConfig {
             head_dim: self.head_dim(),
             kv_len: self.num_kv_heads().saturating_mul(2).saturating_mul(self.head_dim()),
             max_positions: self.rope().max_positions(),
-            shapes_scores: self.style.alibi || self.attn_logit_softcapping.is_some(),
+            shapes_scores: self.style.alibi,
         }
     }
 

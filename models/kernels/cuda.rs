@@ -140,6 +140,8 @@ impl Backend for Cuda {
             dropped: mask.dropped(),
             window: mask.sliding_window(),
             scale: input.scale,
+            softcap: input.softcap,
+            sinks: input.sinks.as_ref().map(|sinks| inner(&sinks.clone().cast(DType::F32))),
         });
         out.map_or_else(|| Sdpa::default().forward(input), outer)
     }

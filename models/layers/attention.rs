@@ -47,7 +47,7 @@ pub struct AttentionShape {
     pub q: usize,
     /// Keys of each sequence.
     pub k: usize,
-    /// Whether scores are more than scaled and masked.
+    /// Whether scores are more than scaled, capped, and masked by order and a window.
     pub shapes_scores: bool,
 }
 
@@ -108,9 +108,9 @@ fn product<B: Backend>(dtype: DType, a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor
 }
 
 impl<B: Backend> AttentionInput<'_, B> {
-    /// Whether scores are more than scaled, and masked by order and a window, which not every kernel knows.
+    /// Whether scores are more than scaled, capped, and masked by order and a window, which not every kernel knows.
     pub fn shapes_scores(&self) -> bool {
-        self.mask.has_chunks() || self.softcap.is_some() || self.alibi.is_some() || self.sinks.is_some()
+        self.mask.has_chunks() || self.alibi.is_some()
     }
 
     /// Scaled scores `[batch, num_heads, q, k]` of the keys `k`, in f32, capped and lowered as is asked for.

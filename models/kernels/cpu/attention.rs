@@ -21,6 +21,10 @@ pub(crate) struct Attention<'a> {
     pub(crate) mask: &'a Mask<'a>,
     /// What scores are multiplied by.
     pub(crate) scale: f32,
+    /// What scaled scores are held below in size, smoothly.
+    pub(crate) softcap: Option<f32>,
+    /// A score of each head that counts in the softmax and has no value, `[num_heads]`.
+    pub(crate) sinks: Option<&'a [f32]>,
 }
 
 impl Attention<'_> {
@@ -81,7 +85,8 @@ mod tests {
         #[test]
         fn every_level_equals_the_definition(
             queries in 1_usize..70, past in 0_usize..150, kv_heads in 1_usize..4, group in 1_usize..8,
-            head_dim in 1_usize..100, pad in 0_usize..4, window in prop::option::of(1_usize..80), seed: u64,
+            head_dim in 1_usize..100, pad in 0_usize..4, window in prop::option::of(1_usize..80),
+            softcap in prop::option::of(1_f32..20.0), has_sinks: bool, seed: u64,
         ) {
             let columns = past + queries;
             let place = |i: usize| if i < pad { PAD } else { (i - pad) as i32 };
@@ -93,8 +98,10 @@ mod tests {
             let q = numbers(q_shape.iter().product(), seed);
             let [k, v] = [1, 2].map(|i| numbers(kv_shape.iter().product(), seed.wrapping_add(i)));
             let scale = 0.3;
-            let attention =
-                Attention { q: view(&q, q_shape), k: view(&k, kv_shape), v: view(&v, kv_shape), mask: &mask, scale };
+            let sinks = numbers(q_shape[1], seed.wrapping_add(3));
+            let sinks = has_sinks.then_some(sinks.as_slice());
+            let [q_view, k_view, v_view] = [view(&q, q_shape), view(&k, kv_shape), view(&v, kv_shape)];
+            let attention = Attention { q: q_view, k: k_view, v: v_view, mask: &mask, scale, softcap, sinks };
             for level in Level::all() {
                 let mut got = vec![f32::NAN; q.len()];
                 attention.write_at(level, NumbersMut::F32(&mut got));
@@ -106,12 +113,16 @@ mod tests {
                     };
                     let score = |column| {
                         let q = &q[(head * queries + query) * head_dim..][..head_dim];
-                        q.iter().enumerate().map(|(i, q)| f64::from(q * scale) * of(&k, column, i)).sum::<f64>()
+                        let score: f64 = q.iter().enumerate().map(|(i, q)| f64::from(q * scale) * of(&k, column, i)).sum();
+                        let capped = |cap: f64| (score / cap).tanh() * cap;
+                        softcap.map_or(score, |cap| capped(cap.into()))
                     };
                     let seen: Vec<_> = (0..columns).filter(|column| mask.sees(0, query, *column)).collect();
                     let scores: Vec<_> = seen.iter().map(|column| score(*column)).collect();
-                    let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
-                    let sum: f64 = scores.iter().map(|score| (score - greatest).exp()).sum();
+                    let sink = sinks.map_or(f64::MIN, |sinks| sinks[head].into());
+                    let greatest = scores.iter().copied().fold(sink, f64::max);
+                    let all = scores.iter().copied().chain([sink]);
+                    let sum: f64 = all.map(|score| (score - greatest).exp()).sum();
                     for (i, got) in got.iter().enumerate().filter(|_| !seen.is_empty()) {
                         let parts = seen.iter().zip(&scores);
                         let want: f64 = parts.map(|(c, score)| (score - greatest).exp() / sum * of(&v, *c, i)).sum();

@@ -76,7 +76,11 @@ impl Block<'_, '_> {
         }
         let (keys, values) = (zeros(KEYS, width), zeros(KEYS, width));
         let (scores, out) = (zeros(rows, KEYS), zeros(rows, width));
-        Scratch { head_dim, width, rows, q, keys, values, scores, out, softmax: vec![Softmax::default(); rows] }
+        let softmax = |row| match self.of.sinks {
+            Some(sinks) => Softmax::of(sinks[self.kv_head * group + row % group]),
+            None => Softmax::default(),
+        };
+        Scratch { head_dim, width, rows, q, keys, values, scores, out, softmax: (0..rows).map(softmax).collect() }
     }
 
     /// Adds what the keys of a block contribute.
@@ -111,6 +115,9 @@ impl Block<'_, '_> {
         let window = self.of.mask.sliding_window().map_or(i32::MAX, |window| window.try_into().unwrap_or(i32::MAX));
         for (row, softmax) in scratch.softmax.iter_mut().enumerate() {
             let scores: &mut [f32; KEYS] = &mut scratch.scores.as_chunks_mut().0[row];
+            if let Some(softcap) = self.of.softcap {
+                scores::cap(scores, softcap);
+            }
             scores::cut(scores, block.len());
             if let Some(keys) = seen {
                 let query = self.of.mask.query_positions().row(self.sequence)[self.queries.start + row / group];

@@ -22,6 +22,11 @@ impl Default for Softmax {
 }
 
 impl Softmax {
+    /// One score has been seen, and no value.
+    pub(super) fn of(score: f32) -> Self {
+        Self { max: score, sum: 1.0 }
+    }
+
     /// Makes weights of scores; what came before them is to be multiplied by the result.
     #[inline(always)]
     pub(super) fn add(&mut self, scores: &mut [f32; KEYS]) -> f32 {
@@ -40,6 +45,16 @@ impl Softmax {
         let rescale = exp(self.max - max);
         *self = Self { max, sum: self.sum * rescale + sums.iter().sum::<f32>() };
         rescale
+    }
+}
+
+/// Makes `softcap · tanh(score / softcap)` of each score.
+#[inline(always)]
+pub(super) fn cap(scores: &mut [f32; KEYS], softcap: f32) {
+    for score in scores {
+        // Of a power that does not overflow: both signs have it.
+        let small = exp(score.abs() * (-2.0 / softcap));
+        *score = (softcap * (1.0 - small) / (1.0 + small)).copysign(*score);
     }
 }
 

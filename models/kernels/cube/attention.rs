@@ -4,7 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::tensor::{empty, has_planes, readable};
+use super::tensor::{array, empty, has_planes, readable};
 use super::{attention_planes, attention_tiles};
 use crate::layers::PAD;
 
@@ -30,6 +30,10 @@ pub struct Input<R: CubeRuntime> {
     pub window: Option<usize>,
     /// What scores are multiplied by.
     pub scale: f64,
+    /// What scaled scores are held below in size, smoothly.
+    pub softcap: Option<f64>,
+    /// A score of each head that counts in the softmax and has no value, `[num_heads]` in f32.
+    pub sinks: Option<CubeTensor<R>>,
 }
 
 /// Lengths of one attention.
@@ -56,6 +60,16 @@ pub fn sees(query: i32, key: i32, window: i32) -> bool {
     key != PAD && key <= query && query - key < window
 }
 
+/// A scaled score, held below `softcap` in size where that is asked for.
+#[cube]
+pub fn capped(score: f32, softcap: f32, #[comptime] caps: bool) -> f32 {
+    let mut result = score;
+    if caps {
+        result = softcap * f32::tanh(score / softcap);
+    }
+    result
+}
+
 /// Whether heads of this width are served.
 pub fn suits(head_dim: usize) -> bool {
     attention_planes::width(head_dim).is_some()
@@ -66,7 +80,14 @@ pub fn attention<R: CubeRuntime>(input: &Input<R>) -> Option<CubeTensor<R>> {
     let Input { q, k, v, .. } = input;
     let [batch, heads, queries, head_dim] = q.meta.shape().dims();
     let same = q.dtype == k.dtype && k.dtype == v.dtype && input.query_positions.dtype == DType::I32;
-    if q.meta.num_elements() == 0 || input.keys == 0 || !same || !readable(&[q, k, v]) || !has_planes(&q.client) {
+    let sinks = input.sinks.as_ref().is_none_or(|sinks| sinks.dtype == DType::F32 && readable(&[sinks]));
+    if q.meta.num_elements() == 0
+        || input.keys == 0
+        || !same
+        || !sinks
+        || !readable(&[q, k, v])
+        || !has_planes(&q.client)
+    {
         return None;
     }
     let mut out = empty(q, Shape::from([batch, queries, heads, head_dim]));
@@ -80,6 +101,16 @@ impl<R: CubeRuntime> Input<R> {
     pub fn sizes(&self) -> SizesLaunch<R> {
         let group = self.q.meta.shape()[1] / self.k.meta.shape()[1];
         SizesLaunch::new(self.q.meta.shape()[2], self.start, self.keys, self.dropped, group)
+    }
+
+    /// What its scores are held below, for a kernel; to be left alone where there is nothing.
+    pub fn softcap(&self) -> f32 {
+        self.softcap.map_or(1.0, |softcap| softcap as f32)
+    }
+
+    /// Its sinks, for a kernel; where there are none, something that is not to be read.
+    pub fn sinks(&self) -> ArrayArg<R> {
+        array(self.sinks.as_ref().unwrap_or(&self.query_positions))
     }
 
     /// Its window, for a kernel.

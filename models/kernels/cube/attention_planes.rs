@@ -2,7 +2,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::attention::{Input, LATEST, Sizes, sees};
+use super::attention::{Input, LATEST, Sizes, capped, sees};
 use super::tensor::{PLANE, Strides, array, strides};
 use crate::layers::PAD;
 
@@ -43,17 +43,21 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
             array(&input.v),
             array(&input.query_positions),
             array(&input.key_positions),
+            input.sinks(),
             array(out),
             q?,
             k?,
             v?,
             input.sizes(),
             input.scale as f32,
+            input.softcap(),
             input.window(),
             head_dim / width,
             blueprint.queries,
             blueprint.keys,
             blueprint.planes,
+            input.softcap.is_some(),
+            input.sinks.is_some(),
             out.dtype.into(),
         );
     }
@@ -71,17 +75,21 @@ fn planes<X: Float, N: Size>(
     v: &Array<Vector<X, N>>,
     query_positions: &Array<i32>,  // [batch, queries]
     key_positions: &Array<i32>,    // [batch, dropped + keys]
+    sinks: &Array<f32>,            // [heads]
     out: &mut Array<Vector<X, N>>, // [batch, queries, heads, head_dim]
     q_strides: Strides,
     k_strides: Strides,
     v_strides: Strides,
     sizes: Sizes,
     scale: f32,
+    softcap: f32,
     window: i32,
     #[comptime] vectors: usize, // of a head
     #[comptime] queries_at_once: usize,
     #[comptime] keys_at_once: usize,
     #[comptime] planes: usize,
+    #[comptime] caps: bool,
+    #[comptime] has_sinks: bool,
     #[define(X)] _dtype: StorageType,
 ) {
     let lowest = f32::min_value();
@@ -113,6 +121,11 @@ fn planes<X: Float, N: Size>(
         mixed[r] = Vector::new(0.0f32);
         tops[r] = lowest;
         sums[r] = 0.0f32;
+        if has_sinks {
+            // A score that one plane has seen already.
+            tops[r] = select(plane == 0, sinks[head], lowest);
+            sums[r] = select(plane == 0, 1.0f32, 0.0f32);
+        }
     }
 
     let first_key = batch * k_strides.batch + kv_head * k_strides.head + sizes.start * k_strides.column + part;
@@ -151,7 +164,7 @@ fn planes<X: Float, N: Size>(
                             score += products[i];
                         }
                         let seen = sees(positions[r], key_position[j], window);
-                        scores[j] = select(seen, plane_sum(score), lowest);
+                        scores[j] = select(seen, capped(plane_sum(score), softcap, caps), lowest);
                         top = max(top, scores[j]);
                     }
                     let rescale = f32::exp(tops[r] - top);

@@ -2,7 +2,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::attention::{Input, LATEST, Sizes, sees};
+use super::attention::{Input, LATEST, Sizes, capped, sees};
 use super::attention_split::Splits;
 use super::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
 use super::running::Running;
@@ -48,6 +48,7 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
             array(&input.v),
             array(&input.query_positions),
             array(&input.key_positions),
+            input.sinks(),
             array(out),
             array(&shares),
             array(&marks),
@@ -56,12 +57,15 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
             v?,
             input.sizes(),
             input.scale as f32,
+            input.softcap(),
             input.window(),
             tiles,
             splits.len,
             head_dim,
             splits.count > 1,
             ahead,
+            input.softcap.is_some(),
+            input.sinks.is_some(),
             out.dtype.into(),
         );
     }
@@ -85,6 +89,7 @@ fn tiles<X: Float, N: Size>(
     v: &Array<Vector<X, N>>,
     query_positions: &Array<i32>,       // [batch, queries]
     key_positions: &Array<i32>,         // [batch, dropped + keys]
+    sinks: &Array<f32>,                 // [heads]
     out: &mut Array<Vector<X, N>>,      // [batch, queries, heads, head_dim]
     shares: &mut Array<Vector<f32, N>>, // [splits, batch, queries, heads, head_dim]
     marks: &mut Array<f32>,             // [splits, batch, queries, heads, 2]
@@ -93,12 +98,15 @@ fn tiles<X: Float, N: Size>(
     v_strides: Strides,
     sizes: Sizes,
     scale: f32,
+    softcap: f32,
     window: i32,
     tiles: usize,
     split_len: usize,
     #[comptime] head_dim: usize,
     #[comptime] is_split: bool,
     #[comptime] ahead: bool,
+    #[comptime] caps: bool,
+    #[comptime] has_sinks: bool,
     #[define(X)] _dtype: StorageType,
 ) {
     let width = N::value().comptime();
@@ -139,6 +147,9 @@ fn tiles<X: Float, N: Size>(
         let row = first + i + 8 * r;
         let (query, head) = (min(row, rows - 1) / sizes.group, kv_head * sizes.group + row % sizes.group);
         position[r] = select(row < rows, query_positions[batch * sizes.queries + query], PAD);
+        if has_sinks && plane == 0 && split == 0 {
+            running.see(r, sinks[head]);
+        }
         let at = batch * q_strides.batch + head * q_strides.head + query * q_strides.column + j;
         let loaded = load::<X, N>(q, at, comptime!(vectors / 4));
         #[unroll]
@@ -178,7 +189,7 @@ fn tiles<X: Float, N: Size>(
                     right[1] = pair_of::<X, N>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step + 1));
                     multiply::<X>(queries.index(step), &right, &mut products);
                 }
-                mask(&mut products, &position, key_position, b * COLUMNS + 2 * j, scale, window);
+                mask(&mut products, &position, key_position, b * COLUMNS + 2 * j, scale, softcap, window, caps);
                 scores.push(products);
             }
             if ahead {
@@ -295,7 +306,7 @@ fn pair_of<X: Float, N: Size>(vectors: &Array<Vector<X, N>>, #[comptime] n: usiz
     pair::<X, N>(vector, comptime!(2 * n % width), vector, comptime!(2 * n % width + 1))
 }
 
-/// Scales the products that are scores; those of keys that are not seen become the lowest number.
+/// Scales the products that are scores, and caps them where that is asked for; those of keys that are not seen become the lowest number.
 ///
 /// The unit `first` knows the position of the first key.
 #[cube]
@@ -305,7 +316,9 @@ fn mask(
     key_position: i32,
     first: usize,
     scale: f32,
+    softcap: f32,
     window: i32,
+    #[comptime] caps: bool,
 ) {
     #[unroll]
     for c in 0..2usize {
@@ -313,7 +326,8 @@ fn mask(
         #[unroll]
         for r in 0..2usize {
             let mut product = products[r];
-            product[c] = select(sees(position[r], key, window), product[c] * scale, f32::min_value());
+            let score = capped(product[c] * scale, softcap, caps);
+            product[c] = select(sees(position[r], key, window), score, f32::min_value());
             products[r] = product;
         }
     }

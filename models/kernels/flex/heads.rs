@@ -56,7 +56,10 @@ pub(super) fn attend(input: AttentionInput<'_, Flex>) -> Tensor<Flex, 4> {
     let (keys, values) = (in_rows(input.keys()), in_rows(input.values()));
     let q = in_rows(input.q);
     let scale = input.scale as f32;
-    let attention = Attention { q: view(&q), k: view(&keys), v: view(&values), mask: input.mask, scale };
+    let softcap = input.softcap.map(|softcap| softcap as f32);
+    let sinks = input.sinks.map(numbers);
+    let (mask, sinks) = (input.mask, sinks.as_deref());
+    let attention = Attention { q: view(&q), k: view(&keys), v: view(&values), mask, scale, softcap, sinks };
     let out = written(&[batch, queries, heads, head_dim], dtype, |to| attention.write(to));
     tensor::<4>(out).swap_dims(1, 2)
 }

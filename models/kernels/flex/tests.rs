@@ -102,16 +102,19 @@ fn rows_are_independent() {
     }
 }
 
-/// Attention of any lengths, widths, grouped heads, windows and padding, in any dtype and over a part of the buffers,
-/// gives what the definition gives.
+/// Attention of any lengths, widths, grouped heads, windows, padding, caps and sinks, in any dtype and over a part of the
+/// buffers, gives what the definition gives.
 #[test]
 fn attend_equals_the_definition() {
     let cases = [(1, 0, 8), (1, 300, 64), (2, 13, 20), (7, 1, 128), (64, 70, 64), (129, 0, 40), (40, 100, 24)];
     for (queries, past, head_dim) in cases {
         for (heads, kv_heads) in [(6, 2), (3, 3), (20, 1)] {
-            for (left, window, dtype) in
-                [(0, None, DType::BF16), (3, None, DType::F32), (0, Some(5), DType::F16), (2, Some(90), DType::F32)]
-            {
+            for (left, window, dtype, softcap, has_sinks) in [
+                (0, None, DType::BF16, None, false),
+                (3, None, DType::F32, Some(1.5), false),
+                (0, Some(5), DType::F16, None, true),
+                (2, Some(90), DType::F32, Some(20.0), true),
+            ] {
                 let columns = past + queries;
                 let padded = |i: usize| i < left.min(columns - 1);
                 let row = (0..columns).map(|i| if padded(i) { PAD } else { i as i32 });
@@ -122,6 +125,7 @@ fn attend_equals_the_definition() {
                 let q = random([2, queries, heads, head_dim]).swap_dims(1, 2);
                 let buffer = || random([2, kv_heads, columns + 5, head_dim]);
                 let (k, v, columns) = (buffer(), buffer(), 3..columns + 3);
+                let sinks = has_sinks.then(|| self::random([heads]).cast(dtype));
                 let input = || AttentionInput {
                     q: q.clone(),
                     k: k.clone(),
@@ -129,9 +133,9 @@ fn attend_equals_the_definition() {
                     columns: columns.clone(),
                     mask: &mask,
                     scale: 0.35,
-                    softcap: None,
+                    softcap,
                     alibi: None,
-                    sinks: None,
+                    sinks: sinks.clone(),
                 };
                 let (got, want) = (Flex::attend(input()), Eager.forward(input()));
                 assert_eq!((got.dims(), got.dtype()), (want.dims(), dtype));

@@ -72,7 +72,7 @@ impl Sdpa {
             let first = input.columns.start + block.start;
             let part = |x: &Tensor<B, 4>| x.clone().narrow(2, first, block.len()).cast(DType::F32);
             let mut scores = product(input.q.dtype(), q.clone(), part(&input.k).transpose()); // [batch, kv_heads, grouped, block]
-            if input.shapes_scores() {
+            if input.softcap.is_some() || input.alibi.is_some() {
                 let shaped = input.shaped(scores.reshape([batch, heads, n, block.len()]), block.clone());
                 scores = shaped.reshape([batch, kv_heads, grouped, block.len()]);
             }
