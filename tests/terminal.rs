@@ -129,3 +129,18 @@ fn history_is_kept_between_runs() {
     second.exp_string("positions are taken; no reply yet").unwrap();
     ends(second);
 }
+
+/// Whoever has seen enough of a text gets a clean line and the exit code of an interrupt.
+#[test]
+fn an_interrupt_ends_a_generation() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.args(["generate", "--model", demo().to_str().unwrap(), "Phileas Fogg", "--dtype", "float32"]);
+    command.args(["--ignore-eos", "--max-tokens", "400"]).env("TERM", "xterm");
+    let mut generation = start(command);
+    generation.exp_string("tokens, ").unwrap();
+    generation.send_control('c').unwrap();
+    let rest = generation.exp_eof().unwrap();
+    assert!(rest.ends_with('\n') && !rest.contains("error"), "{rest}");
+    let status = generation.process_mut().wait().unwrap();
+    assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
+}

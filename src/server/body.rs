@@ -23,7 +23,10 @@ impl Body {
             );
             return Err(Failure::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        let bytes = self.bytes.map_err(|rejection| Failure::of_status(rejection.status(), rejection.body_text()))?;
+        let bytes = self.bytes.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Failure::too_large(),
+            status => Failure::of_status(status, rejection.body_text()),
+        })?;
         let value = serde_json::from_slice(&bytes);
         Object::new(value.map_err(|error| Failure::invalid("", format!("the body is not JSON: {error}")))?, "")
     }

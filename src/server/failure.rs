@@ -49,6 +49,11 @@ impl Failure {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"), message)
     }
 
+    pub(super) fn too_large() -> Self {
+        let message = "the body is larger than the server takes; send a shorter conversation or raise --body-limit";
+        Self::of_status(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
     pub(super) fn timeout(seconds: u64) -> Self {
         let message = format!("no complete answer within {seconds} s; ask for fewer tokens or raise --timeout");
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("timeout"), message)

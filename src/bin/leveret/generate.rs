@@ -1,11 +1,13 @@
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use leveret::{Backend, Completion, Conversation, GenerateOptions, Message, Prompt, Stats};
+use leveret::{Backend, Cancellation, Completion, Conversation, Error, GenerateOptions, Message, Prompt, Stats};
 use serde_json::json;
 
+use crate::INTERRUPTED;
 use crate::device::Task;
 use crate::live_line::LiveLine;
 use crate::load::Load;
@@ -158,6 +160,7 @@ impl Task for Generate {
         if self.options.max_tokens == Some(0) {
             let _ = writeln!(std::io::stderr(), "warning: --max-tokens is 0, so that replies are empty");
         }
+        end_on_signal(model.cancellation())?;
         let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
         let (completions, stats) = match self.json || self.prompts.len() > 1 {
             true => generation.finish()?,
@@ -183,6 +186,16 @@ impl Task for Generate {
     }
 }
 
+/// Lets Ctrl-C end the generation, which takes its numbers off the terminal, and a second one the process.
+fn end_on_signal(cancellation: Cancellation) -> Result<()> {
+    let once = AtomicBool::new(false);
+    let on_signal = move || match once.swap(true, Ordering::Relaxed) {
+        false => cancellation.cancel(),
+        true => std::process::exit(INTERRUPTED.into()),
+    };
+    ctrlc::set_handler(on_signal).context("Ctrl-C")
+}
+
 fn print_as_it_comes<B: Backend>(
     mut generation: leveret::Generation<'_, B>,
     prompt: &str,
@@ -196,7 +209,8 @@ fn print_as_it_comes<B: Backend>(
         let token = match token {
             Ok(token) => token,
             Err(error) => {
-                write!(out, "{}", line.end())?;
+                let end = if matches!(error, Error::Cancelled) { "\n" } else { "" };
+                write!(out, "{}{end}", line.end())?;
                 return Err(error.into());
             }
         };

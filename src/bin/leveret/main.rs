@@ -58,6 +58,9 @@ Exit codes:
   2    flags that cannot be read
   130  interrupted (Ctrl-C), as shells count it";
 
+/// The exit code of what Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Goes on from a prompt, or from several at once.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone, as `head` does: nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if matches!(error.downcast_ref(), Some(leveret::Error::Cancelled)) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             // One line, whatever a checkpoint has put into it; nobody may be left to read it.
             let text = format!("{error:#}").replace(char::is_control, " ");
