@@ -133,11 +133,30 @@ fn history_is_kept_between_runs() {
 /// Whoever has seen enough of a text gets a clean line and the exit code of an interrupt.
 #[test]
 fn an_interrupt_ends_a_generation() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-    command.args(["generate", "--model", demo().to_str().unwrap(), "Phileas Fogg", "--dtype", "float32"]);
-    command.args(["--ignore-eos", "--max-tokens", "400"]).env("TERM", "xterm");
+    // The demo has said all that it may before a key is pressed.
+    let model = tempfile::tempdir().unwrap();
+    let synth = leveret::Synth {
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size: 100,
+        tie_word_embeddings: true,
+        head_dim: 16,
+        qk_norm: false,
+        num_local_experts: 0,
+        num_experts_per_tok: 0,
+        dtype: leveret::RunDtype::Bfloat16,
+    };
+    synth.write(model.path(), 1).unwrap();
+    // A terminal that has no columns shows no numbers.
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"stty cols 80; exec "$0" "$@""#, env!("CARGO_BIN_EXE_leveret")]);
+    command.args(["generate", "--model", model.path().to_str().unwrap(), "--tokens", "1,2,3", "--ignore-eos"]);
+    command.args(["--max-tokens", "100000"]).env("TERM", "xterm");
     let mut generation = start(command);
-    generation.exp_string("tokens, ").unwrap();
+    generation.exp_string(" tok/s").unwrap();
     generation.send_control('c').unwrap();
     let rest = generation.exp_eof().unwrap();
     assert!(rest.ends_with('\n') && !rest.contains("error"), "{rest}");
