@@ -10,7 +10,7 @@ use super::work::Work;
 /// Up to so many rows of `x`, weights are multiplied as they are read, instead of decoded for a product of matrices.
 pub(super) const FEW_ROWS: usize = 8;
 
-/// Bytes of a row of `x` that stay in the first-level cache while weights pass through it.
+/// Bytes of `x` that stay in the first-level cache while weights pass through it.
 static NEAR: LazyLock<usize> = LazyLock::new(|| cache_size::l1_cache_size().unwrap_or(0).max(32 << 10) / 4 * 3);
 
 /// Bytes of weights between what is multiplied and what is asked for.
@@ -46,7 +46,8 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
     fn run<S: Simd, F: Format<'a>>(mut self, simd: S, weights: F) {
         let (inputs, run) = (self.matrix.inputs(), self.y.first().map_or(0, |y| y.len()));
         let blocks = inputs / BLOCK;
-        let near = blocks.div_ceil((blocks * F::READ).div_ceil(*NEAR).max(1)).next_multiple_of(RUN).max(RUN);
+        let pieces = (self.x.len() * blocks * F::READ).div_ceil(*NEAR).max(1);
+        let near = blocks.div_ceil(pieces).next_multiple_of(RUN).max(RUN);
         let ahead = if near < blocks { blocks * size_of::<F::Codes>() } else { AHEAD };
         for begin in (0..blocks.max(1)).step_by(near) {
             let end = (begin + near).min(blocks);
