@@ -4,7 +4,7 @@
     CUDA_PATH=/usr/local/cuda python3 benches/gpus.py [LAYERS] > benches/results/gpus.json
 
 Weights of Llama-3.1-8B's shapes (32 layers unless LAYERS says otherwise: 16 GB) go to /dev/shm, and from there to
-page-locked memory; each GPU holds two slots and no unit more. Needs PyTorch for the copies. LEVERET names the command.
+page-locked memory; each GPU holds two slots and no unit more. Needs PyTorch for the copies. LEVERET names the command, COMMIT what it was made of.
 """
 
 import json
@@ -69,6 +69,8 @@ def main(layers="32"):
     names = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
     names = names.stdout.split("\n")[:-1]
     counts = [count for count in (1, 2, 4, 8) if count <= len(names)]
+    if not counts:
+        raise SystemExit("nvidia-smi names no GPU")
     shutil.rmtree(MEMORY, ignore_errors=True)
     try:
         command = [LEVERET, "synth", MEMORY, "--preset", "llama-3.1-8b", "--num-hidden-layers", layers]
@@ -77,7 +79,7 @@ def main(layers="32"):
     finally:
         shutil.rmtree(MEMORY, ignore_errors=True)
     tokens = [row.pop("tokens") for row in rows if "error" not in row]
-    equal = all(of == tokens[0] for of in tokens)
+    equal = len(tokens) == len(rows) and all(of == tokens[0] for of in tokens)
     about = {"command": f"benches/gpus.py {layers}", "commit": os.environ.get("COMMIT", ""), "gpus": names,
              "cores": os.cpu_count(), "tokens_equal_in_all_rows": equal}
     print(json.dumps({**about, "rows": rows}, indent=1))

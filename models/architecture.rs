@@ -140,7 +140,8 @@ pub struct Dims {
     pub kv_len: usize,
     /// The longest sequence the model was made for, RoPE scaling included.
     pub max_positions: usize,
-    /// Whether attention does more to scores than scale them, cap them, and mask them by order and a window.
+    /// Whether attention does more to scores than scale them, cap them, and mask them by order and a window;
+    /// sinks do not count.
     pub shapes_scores: bool,
 }
 

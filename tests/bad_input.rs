@@ -208,6 +208,7 @@ fn shards() {
 #[case("num_attention_heads", 0.into(), "`num_attention_heads` is 0")]
 #[case("num_attention_heads", 5.into(), "`hidden_size` is 48, expected a multiple of num_attention_heads = 5")]
 #[case("num_key_value_heads", 3.into(), "`num_key_value_heads` is 3, expected a divisor of num_attention_heads = 4")]
+#[case("attn_logit_softcapping", (-50.0).into(), "`attn_logit_softcapping` is -50, expected a number from 0.001")]
 #[case("head_dim", 8.into(), "has shape [48, 48], expected [32, 48]")]
 #[case("vocab_size", 64.into(), "has shape [128, 48], expected [64, 48]")]
 #[case("hidden_act", "swoosh".into(), "`hidden_act`: unknown variant `swoosh`")]

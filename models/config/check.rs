@@ -31,6 +31,15 @@ impl DecoderConfig {
                 return Err(unsupported(field, value, format!("a positive number up to {largest}")));
             }
         }
+        let caps = [
+            ("attn_logit_softcapping", self.attn_logit_softcapping),
+            ("final_logit_softcapping", self.final_logit_softcapping),
+        ];
+        for (field, cap) in caps {
+            if let Some(cap) = cap.filter(|cap| !(1e-3..=1e6).contains(cap)) {
+                return Err(unsupported(field, cap, "a number from 0.001 to 1000000, or null"));
+            }
+        }
         if !self.num_attention_heads.is_multiple_of(self.num_kv_heads()) {
             let expected = format!("a divisor of num_attention_heads = {}", self.num_attention_heads);
             return Err(unsupported("num_key_value_heads", self.num_kv_heads(), expected));

@@ -113,7 +113,8 @@ mod tests {
                     };
                     let score = |column| {
                         let q = &q[(head * queries + query) * head_dim..][..head_dim];
-                        let score: f64 = q.iter().enumerate().map(|(i, q)| f64::from(q * scale) * of(&k, column, i)).sum();
+                        let products = q.iter().enumerate().map(|(i, q)| f64::from(q * scale) * of(&k, column, i));
+                        let score: f64 = products.sum();
                         let capped = |cap: f64| (score / cap).tanh() * cap;
                         softcap.map_or(score, |cap| capped(cap.into()))
                     };

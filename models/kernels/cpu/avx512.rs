@@ -283,14 +283,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn multiply_fp8_pairs<const ROWS: usize>(
+    unsafe fn multiply_fp8_pairs<const ROWS: usize>(
         self,
         codes: &[u8; BLOCK],
         scale: f32,
         x: [&Pairs; ROWS],
         sums: &mut [__m512; ROWS],
     ) {
-        // SAFETY: see above.
+        // SAFETY: see above; the CPU multiplies pairs, as the caller promises.
         unsafe {
             let tables = Tables::new();
             let mut parts = [_mm512_setzero_ps(); ROWS];

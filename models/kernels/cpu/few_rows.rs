@@ -10,8 +10,10 @@ use super::work::Work;
 /// Up to so many rows of `x`, weights are multiplied as they are read, instead of decoded for a product of matrices.
 pub(super) const FEW_ROWS: usize = 8;
 
-/// Bytes of `x` that stay in the first-level cache while weights pass through it.
-static NEAR: LazyLock<usize> = LazyLock::new(|| cache_size::l1_cache_size().unwrap_or(0).max(32 << 10) / 4 * 3);
+/// Bytes of `x` that stay in the first-level cache while weights pass through it: three quarters of it. What is taken for
+/// its size may be another cache's.
+static NEAR: LazyLock<usize> =
+    LazyLock::new(|| cache_size::l1_cache_size().unwrap_or(0).clamp(32 << 10, 48 << 10) / 4 * 3);
 
 /// Bytes of weights between what is multiplied and what is asked for.
 const AHEAD: usize = 4 << 10;
@@ -85,7 +87,7 @@ impl<'a> FewRows<'a, '_> {
 }
 
 /// The scalar products of blocks of a row of weights, and what its last block leaves, and of rows of `x`. Each has a sum
-/// of its own: no row depends on another.
+/// of its own: no row depends on what others hold, but, to the last bits, on how many there are.
 #[inline(always)]
 fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     simd: S,

@@ -97,7 +97,7 @@ impl Level {
         with!(self, simd => simd.run(work))
     }
 
-    /// The same with products of pairs.
+    /// Does `work` with products of pairs.
     pub(super) fn run_with_pairs(self, work: impl Work) {
         with!(self, simd => simd.run_with_pairs(work))
     }

@@ -43,7 +43,7 @@ mod portable;
 mod rotation;
 mod scores;
 mod simd;
-mod team;
+pub(crate) mod team;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -60,5 +60,4 @@ pub(crate) use multiply::multiply_each;
 pub(crate) use norm::rms_norm;
 pub(crate) use numbers::{Numbers, NumbersMut};
 pub(crate) use rotation::Rotation;
-pub(crate) use team::each;
 pub(crate) use view::View;

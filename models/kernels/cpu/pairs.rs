@@ -33,7 +33,7 @@ impl Work for FewRowsInPairs<'_, '_> {
     }
 }
 
-/// Weights that are read as pairs of bf16.
+/// Weights that are read as pairs of bf16; made only where the CPU multiplies them.
 #[derive(Clone, Copy)]
 struct InPairs<F>(F);
 
@@ -41,8 +41,11 @@ trait Paired<'a>: Format<'a> {
     /// A row of `x` in the order in which weights are decoded.
     fn pairs(input: &Input) -> &[Pairs];
 
-    /// See [`Format::multiply`]; only where `simd` multiplies pairs.
-    fn multiply_pairs<S: Simd, const ROWS: usize>(
+    /// See [`Format::multiply`].
+    ///
+    /// # Safety
+    /// The CPU multiplies pairs.
+    unsafe fn multiply_pairs<S: Simd, const ROWS: usize>(
         simd: S,
         codes: &Self::Codes,
         scales: &Self::Scales,
@@ -59,7 +62,7 @@ impl<'a> Paired<'a> for Dense<'a, bf16> {
     }
 
     #[inline(always)]
-    fn multiply_pairs<S: Simd, const ROWS: usize>(
+    unsafe fn multiply_pairs<S: Simd, const ROWS: usize>(
         simd: S,
         codes: &[bf16; BLOCK],
         (): &(),
@@ -70,7 +73,7 @@ impl<'a> Paired<'a> for Dense<'a, bf16> {
         simd.ask(codes, ahead);
         let mut parts = [simd.splat(0.0); ROWS];
         for at in (0..BLOCK / 2).step_by(S::LANES) {
-            // SAFETY: registers fill a block evenly, and the CPU multiplies pairs, as who calls promises.
+            // SAFETY: registers fill a block evenly, and the CPU multiplies pairs, as the caller promises.
             unsafe {
                 let weights = simd.load(codes.as_ptr().cast::<f32>().add(at));
                 for (x, part) in x.iter().zip(&mut parts) {
@@ -91,7 +94,7 @@ impl<'a> Paired<'a> for Fp8<'a> {
     }
 
     #[inline(always)]
-    fn multiply_pairs<S: Simd, const ROWS: usize>(
+    unsafe fn multiply_pairs<S: Simd, const ROWS: usize>(
         simd: S,
         codes: &[u8; BLOCK],
         scale: &f32,
@@ -100,7 +103,8 @@ impl<'a> Paired<'a> for Fp8<'a> {
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.ask(codes, ahead);
-        simd.multiply_fp8_pairs(codes, *scale, x, sums);
+        // SAFETY: as the caller promises.
+        unsafe { simd.multiply_fp8_pairs(codes, *scale, x, sums) };
     }
 }
 
@@ -132,7 +136,8 @@ impl<'a, F: Paired<'a>> Format<'a> for InPairs<F> {
         ahead: usize,
         sums: &mut [S::Lanes; ROWS],
     ) {
-        F::multiply_pairs(simd, codes, scales, x.map(|x| &x[block]), ahead, sums);
+        // SAFETY: who makes this format has asserted it.
+        unsafe { F::multiply_pairs(simd, codes, scales, x.map(|x| &x[block]), ahead, sums) };
     }
 
     #[inline(always)]

@@ -152,9 +152,12 @@ pub(super) trait Simd: Copy + Send + Sync {
         }
     }
 
-    /// Does what [`multiply_fp8`](Self::multiply_fp8) does with the block of `x` in pairs, where the CPU multiplies them.
+    /// Does what [`multiply_fp8`](Self::multiply_fp8) does with the block of `x` in pairs.
+    ///
+    /// # Safety
+    /// The CPU multiplies pairs.
     #[inline(always)]
-    fn multiply_fp8_pairs<const ROWS: usize>(
+    unsafe fn multiply_fp8_pairs<const ROWS: usize>(
         self,
         _codes: &[u8; BLOCK],
         _scale: f32,

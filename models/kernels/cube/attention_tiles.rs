@@ -306,7 +306,8 @@ fn pair_of<X: Float, N: Size>(vectors: &Array<Vector<X, N>>, #[comptime] n: usiz
     pair::<X, N>(vector, comptime!(2 * n % width), vector, comptime!(2 * n % width + 1))
 }
 
-/// Scales the products that are scores, and caps them where that is asked for; those of keys that are not seen become the lowest number.
+/// Scales the products that are scores, and caps them where that is asked for; those of keys that are not seen become
+/// the lowest number.
 ///
 /// The unit `first` knows the position of the first key.
 #[cube]

@@ -39,7 +39,8 @@ impl Running {
     /// Adds a score that has no value to the `r`th row, of which nothing has been seen.
     pub fn see(&mut self, #[comptime] r: usize, score: f32) {
         self.top[r] = score;
-        self.sum[r] = select(UNIT_POS_X % 4 == 0, 1.0f32, 0.0f32);
+        let j = UNIT_POS_X % 4;
+        self.sum[r] = select(j == 0, 1.0f32, 0.0f32);
     }
 
     /// Turns scores into weights, and rescales what has been mixed for them.

@@ -5,7 +5,7 @@ use super::arrays::Arrays;
 use super::heads;
 use super::tensors::{exact, numbers, rounded};
 use crate::config::Activation;
-use crate::kernels::cpu::{Exact, each, gate_by_silu, multiply_each, rms_norm};
+use crate::kernels::cpu::{Exact, gate_by_silu, multiply_each, rms_norm, team};
 use crate::layers::{AttentionInput, Heads, Input, Linear};
 use crate::{Backend, portable};
 
@@ -106,6 +106,6 @@ fn products(x: &[f32], exact: Exact, layers: &[&Linear<Flex>]) -> Vec<Vec<f32>> 
 fn combine(y: &mut [f32], other: &[f32], pairs: impl Fn(&mut [f32], &[f32]) + Sync) {
     match y.len() {
         ..=RUN => pairs(y, other),
-        _ => each(y.chunks_mut(RUN).zip(other.chunks(RUN)), |(y, other)| pairs(y, other)),
+        _ => team::each(y.chunks_mut(RUN).zip(other.chunks(RUN)), |(y, other)| pairs(y, other)),
     }
 }

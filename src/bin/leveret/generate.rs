@@ -188,12 +188,12 @@ impl Task for Generate {
 
 /// Lets Ctrl-C end the generation, which takes its numbers off the terminal, and a second one the process.
 fn end_on_signal(cancellation: Cancellation) -> Result<()> {
-    let once = AtomicBool::new(false);
-    let on_signal = move || match once.swap(true, Ordering::Relaxed) {
+    let asked = AtomicBool::new(false);
+    let end = move || match asked.swap(true, Ordering::Relaxed) {
         false => cancellation.cancel(),
         true => std::process::exit(INTERRUPTED.into()),
     };
-    ctrlc::set_handler(on_signal).context("Ctrl-C")
+    ctrlc::set_handler(end).context("Ctrl-C")
 }
 
 fn print_as_it_comes<B: Backend>(
@@ -205,11 +205,12 @@ fn print_as_it_comes<B: Backend>(
     let mut out = std::io::stdout();
     // The prompt is echoed once the first token is there, so that an error is not preceded by half an answer.
     let mut before = prompt;
+    let mut has_begun = false;
     while let Some(token) = generation.next() {
         let token = match token {
             Ok(token) => token,
             Err(error) => {
-                let end = if matches!(error, Error::Cancelled) { "\n" } else { "" };
+                let end = if has_begun && matches!(error, Error::Cancelled) { "\n" } else { "" };
                 write!(out, "{}{end}", line.end())?;
                 return Err(error.into());
             }
@@ -217,6 +218,7 @@ fn print_as_it_comes<B: Backend>(
         let text = if has_text { token.text } else { token.id.to_string() };
         write!(out, "{}", line.with(&format!("{before}{text}"), generation.stats()))?;
         before = if has_text { "" } else { "," };
+        has_begun = true;
         out.flush()?;
     }
     writeln!(out, "{}", line.end())?;
