@@ -57,6 +57,7 @@ impl Architecture for Gemma2 {
 impl DecoderConfig {
     /// What Gemma 2 and 3 have in common.
     pub(crate) fn gemma2_defaults(&mut self) {
+        self.style.softcaps = true;
         self.style.order = Order::Around;
         self.hidden_act = self.hidden_activation.unwrap_or(Activation::GeluPytorchTanh);
         self.sliding_window.get_or_insert(Some(4096));

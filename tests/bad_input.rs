@@ -208,7 +208,7 @@ fn shards() {
 #[case("num_attention_heads", 0.into(), "`num_attention_heads` is 0")]
 #[case("num_attention_heads", 5.into(), "`hidden_size` is 48, expected a multiple of num_attention_heads = 5")]
 #[case("num_key_value_heads", 3.into(), "`num_key_value_heads` is 3, expected a divisor of num_attention_heads = 4")]
-#[case("attn_logit_softcapping", (-50.0).into(), "`attn_logit_softcapping` is -50, expected a number from 0.001")]
+#[case("rms_norm_eps", (-1).into(), "`rms_norm_eps` is -1, expected a number from 0 to 1")]
 #[case("head_dim", 8.into(), "has shape [48, 48], expected [32, 48]")]
 #[case("vocab_size", 64.into(), "has shape [128, 48], expected [64, 48]")]
 #[case("hidden_act", "swoosh".into(), "`hidden_act`: unknown variant `swoosh`")]
@@ -223,6 +223,17 @@ fn config(#[case] field: &str, #[case] value: Value, #[case] says: &str) {
     let text = load_error(with_config("llama", field, value).path());
     assert_says(&text, &[says]);
     assert!(text.contains("config.json") || text.contains("model.safetensors"), "{text}");
+}
+
+/// What caps nothing is refused where scores are capped, and is nobody's business elsewhere.
+#[test]
+fn caps_that_are_none() {
+    for (field, cap) in [("attn_logit_softcapping", -50.0), ("final_logit_softcapping", 0.0)] {
+        let text = load_error(with_config("gemma2", field, cap.into()).path());
+        assert_says(&text, &["config.json", field, "expected a number from 0.001"]);
+        let llama = with_config("llama", field, cap.into());
+        assert!(Model::<Flex>::builder(llama.path()).load().is_ok(), "{field}");
+    }
 }
 
 #[rstest]

@@ -36,8 +36,13 @@ impl DecoderConfig {
             ("final_logit_softcapping", self.final_logit_softcapping),
         ];
         for (field, cap) in caps {
-            if let Some(cap) = cap.filter(|cap| !(1e-3..=1e6).contains(cap)) {
+            if let Some(cap) = cap.filter(|cap| self.style.softcaps && !(1e-3..=1e6).contains(cap)) {
                 return Err(unsupported(field, cap, "a number from 0.001 to 1000000, or null"));
+            }
+        }
+        for (field, eps) in [("rms_norm_eps", self.rms_norm_eps), ("layer_norm_eps", self.layer_norm_eps)] {
+            if let Some(eps) = eps.filter(|eps| !(0.0..=1.0).contains(eps)) {
+                return Err(unsupported(field, eps, "a number from 0 to 1"));
             }
         }
         if !self.num_attention_heads.is_multiple_of(self.num_kv_heads()) {

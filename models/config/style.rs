@@ -29,6 +29,8 @@ pub struct Style {
     pub no_rope: bool,
     /// Whether scores fall with the distance, by a slope of each head.
     pub alibi: bool,
+    /// Whether scores and logits are capped where the config says so; other families' know nothing of it.
+    pub softcaps: bool,
 }
 
 /// Where the norms of a layer stand.
@@ -58,6 +60,7 @@ impl Default for Style {
             xielu: false,
             residual_scale: 1.0,
             head_bias: false,
+            softcaps: false,
             logit_scale: 1.0,
             normed_head: false,
             partial_rotary: None,

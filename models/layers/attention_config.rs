@@ -115,7 +115,7 @@ impl SelfAttentionConfig {
             sliding_window: None,
             scale: (config.head_dim() as f64).powf(-0.5),
             query_growth: None,
-            softcap: config.attn_logit_softcapping,
+            softcap: config.attn_logit_softcapping.filter(|_| config.style.softcaps),
             alibi: config.style.alibi.then(|| Alibi::new(config.num_attention_heads)),
             gated: false,
             sinks: false,

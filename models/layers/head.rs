@@ -28,7 +28,7 @@ impl<B: Backend> Head<B> {
             norm: norm.then(|| Norm::new(style.norm, hidden, config.norm_eps(), device)),
             lm_head: Linear::new(hidden, rows, style.head_bias, device),
             logit_scale: style.logit_scale,
-            softcap: config.final_logit_softcapping,
+            softcap: config.final_logit_softcapping.filter(|_| style.softcaps),
             normed_head: style.normed_head,
         }
     }
