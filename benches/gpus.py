@@ -4,7 +4,8 @@
     CUDA_PATH=/usr/local/cuda python3 benches/gpus.py [LAYERS] > benches/results/gpus.json
 
 Weights of Llama-3.1-8B's shapes (32 layers unless LAYERS says otherwise: 16 GB) go to /dev/shm, and from there to
-page-locked memory; each GPU holds two slots and no unit more. Needs PyTorch for the copies. LEVERET names the command, COMMIT what it was made of.
+page-locked memory; each GPU holds two slots and no unit more. Needs PyTorch for the copies. LEVERET
+names the command, COMMIT what it was made of.
 """
 
 import json

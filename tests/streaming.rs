@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use leveret::{Budget, Model, RunDtype, Transfer};
 use rstest::rstest;
 
-use crate::support::{demo, greedy, load};
+use crate::support::{demo, greedy, load, tiny};
 
 const PROMPT: [u32; 9] = [3, 14, 15, 92, 65, 35, 89, 79, 32];
 
@@ -59,21 +59,7 @@ fn a_pass_reads_every_streamed_byte_once() {
 #[test]
 fn the_head_streams_in_parts() {
     let dir = tempfile::tempdir().unwrap();
-    let synth = leveret::Synth {
-        hidden_size: 64,
-        intermediate_size: 128,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        vocab_size: 5003,
-        tie_word_embeddings: true,
-        head_dim: 16,
-        qk_norm: false,
-        num_local_experts: 0,
-        num_experts_per_tok: 0,
-        dtype: RunDtype::Bfloat16,
-    };
-    synth.write(dir.path(), 1).unwrap();
+    tiny(5003).write(dir.path(), 1).unwrap();
     let mut streamed = Model::<Flex>::builder(dir.path()).ram(Budget::Min).load().unwrap();
     let plan = streamed.plan(1, 4, 4).unwrap();
     assert!(plan.tiers.len() > 2 + 5, "{plan:?}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
-use leveret::{GenerateOptions, Model, RunDtype};
+use leveret::{GenerateOptions, Model, RunDtype, Synth};
 
 /// A checkpoint among the fixtures.
 pub fn fixture(name: &str) -> PathBuf {
@@ -13,6 +13,24 @@ pub fn fixture(name: &str) -> PathBuf {
 /// The small trained model.
 pub fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")
+}
+
+/// Two layers of random weights, with room for 131,072 positions.
+pub fn tiny(vocab_size: usize) -> Synth {
+    Synth {
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size,
+        tie_word_embeddings: true,
+        head_dim: 16,
+        qk_norm: false,
+        num_local_experts: 0,
+        num_experts_per_tok: 0,
+        dtype: RunDtype::Bfloat16,
+    }
 }
 
 /// A model in f32 on the default backend.

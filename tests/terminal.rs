@@ -10,7 +10,7 @@ use rexpect::reader::Options;
 use rexpect::session::{PtySession, spawn_with_options};
 
 use crate::hub::server::{Faults, MODEL, Server};
-use crate::support::demo;
+use crate::support::{demo, tiny};
 
 /// A conversation in `home`, whose user waits for a minute at most.
 fn chat(home: &Path, flags: &[&str]) -> PtySession {
@@ -135,21 +135,7 @@ fn history_is_kept_between_runs() {
 fn an_interrupt_ends_a_generation() {
     // The demo has said all that it may before a key is pressed.
     let model = tempfile::tempdir().unwrap();
-    let synth = leveret::Synth {
-        hidden_size: 64,
-        intermediate_size: 128,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        vocab_size: 100,
-        tie_word_embeddings: true,
-        head_dim: 16,
-        qk_norm: false,
-        num_local_experts: 0,
-        num_experts_per_tok: 0,
-        dtype: leveret::RunDtype::Bfloat16,
-    };
-    synth.write(model.path(), 1).unwrap();
+    tiny(100).write(model.path(), 1).unwrap();
     // A terminal that has no columns shows no numbers.
     let mut command = Command::new("sh");
     command.args(["-c", r#"stty cols 80; exec "$0" "$@""#, env!("CARGO_BIN_EXE_leveret")]);

@@ -29,7 +29,7 @@ pub struct Style {
     pub no_rope: bool,
     /// Whether scores fall with the distance, by a slope of each head.
     pub alibi: bool,
-    /// Whether scores and logits are capped where the config says so; other families' know nothing of it.
+    /// Whether scores and logits are capped where the config says so; in other families it says so in vain.
     pub softcaps: bool,
 }
 
@@ -60,13 +60,13 @@ impl Default for Style {
             xielu: false,
             residual_scale: 1.0,
             head_bias: false,
-            softcaps: false,
             logit_scale: 1.0,
             normed_head: false,
             partial_rotary: None,
             interleaved: false,
             no_rope: false,
             alibi: false,
+            softcaps: false,
         }
     }
 }

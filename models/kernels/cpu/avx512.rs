@@ -4,8 +4,9 @@ use std::mem::transmute;
 use half::{bf16, f16};
 
 use super::amx;
+use super::avx512_fp8;
 use super::avx512_order::{arrange, shuffle, shuffle_pairs};
-use super::avx512_parts::{Tables, multiply_groups, round, spread, steps, widened};
+use super::avx512_parts::{multiply_groups, round, spread, steps, widened};
 use super::avx512_runs::{self, halves_of_groups};
 use super::entry::{Entry, Pair};
 use super::format::RUN;
@@ -255,26 +256,7 @@ impl Simd for Avx512 {
         sums: &mut [__m512; ROWS],
     ) {
         // SAFETY: see above.
-        unsafe {
-            let tables = Tables::new();
-            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-            let mut parts = [_mm512_setzero_ps(); ROWS];
-            for (i, codes) in codes.as_chunks::<64>().0.iter().enumerate() {
-                for (j, words) in tables.words(codes).iter().enumerate() {
-                    let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(*words));
-                    let odd = _mm512_castsi512_ps(_mm512_and_si512(*words, upper));
-                    for (x, part) in x.iter().zip(&mut parts) {
-                        let x = x[block].chunk(2 * i + j).as_ptr();
-                        *part = _mm512_fmadd_ps(even, _mm512_load_ps(x), *part);
-                        *part = _mm512_fmadd_ps(odd, _mm512_load_ps(x.add(16)), *part);
-                    }
-                }
-            }
-            let scale = _mm512_set1_ps(scale);
-            for (part, sum) in parts.iter().zip(sums) {
-                *sum = _mm512_fmadd_ps(*part, scale, *sum);
-            }
-        }
+        unsafe { avx512_fp8::multiply(codes, scale, x, block, sums) }
     }
 
     #[inline(always)]
@@ -291,22 +273,7 @@ impl Simd for Avx512 {
         sums: &mut [__m512; ROWS],
     ) {
         // SAFETY: see above; the CPU multiplies pairs, as the caller promises.
-        unsafe {
-            let tables = Tables::new();
-            let mut parts = [_mm512_setzero_ps(); ROWS];
-            for (i, codes) in codes.as_chunks().0.iter().enumerate() {
-                for (j, words) in tables.words(codes).into_iter().enumerate() {
-                    for (x, part) in x.iter().zip(&mut parts) {
-                        let x = self.load(x.0.as_ptr().cast::<f32>().add(16 * (2 * i + j)));
-                        *part = self.fma_pairs(_mm512_castsi512_ps(words), x, *part);
-                    }
-                }
-            }
-            let scale = _mm512_set1_ps(scale);
-            for (part, sum) in parts.iter().zip(sums) {
-                *sum = _mm512_fmadd_ps(*part, scale, *sum);
-            }
-        }
+        unsafe { avx512_fp8::multiply_pairs(codes, scale, x, sums) }
     }
 
     fn shuffle(self, floats: &mut Floats) {

@@ -7,19 +7,6 @@ use super::avx512_runs::multiply;
 use super::entry::Pair;
 use super::input::Quantised;
 use super::matrix::BLOCK;
-use super::portable::widen_e4m3;
-
-/// The lower and the upper bytes of E4M3's numbers, without sign, as bf16.
-static E4M3: ([u8; 128], [u8; 128]) = {
-    let mut bytes = ([0; 128], [0; 128]);
-    let mut code = 0;
-    while code < 128 {
-        let number = (widen_e4m3(code as u8).to_bits() >> 16) as u16;
-        [bytes.0[code], bytes.1[code]] = number.to_le_bytes();
-        code += 1;
-    }
-    bytes
-};
 
 /// The scales of four groups, in the four lanes of each group.
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -91,37 +78,6 @@ pub(super) fn multiply_groups<const ROWS: usize>(
 #[inline]
 pub(super) fn widened(numbers: __m256i) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers)))
-}
-
-/// [`E4M3`] in registers.
-pub(super) struct Tables {
-    lows: [__m512i; 2],
-    highs: [__m512i; 2],
-}
-
-impl Tables {
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    pub(super) fn new() -> Self {
-        let table = |bytes: &[u8; 128]| {
-            let at = bytes.as_ptr();
-            // SAFETY: 128 bytes fill two registers.
-            unsafe { [_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(64).cast())] }
-        };
-        Self { lows: table(&E4M3.0), highs: table(&E4M3.1) }
-    }
-
-    /// Codes in bf16: of each 16, the first half, then the second.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    #[inline]
-    pub(super) fn words(&self, codes: &[u8; 64]) -> [__m512i; 2] {
-        // SAFETY: 64 codes fill a register.
-        let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
-        let low = _mm512_permutex2var_epi8(self.lows[0], codes, self.lows[1]);
-        let high = _mm512_permutex2var_epi8(self.highs[0], codes, self.highs[1]);
-        let high = _mm512_ternarylogic_epi32::<0xf8>(high, codes, _mm512_set1_epi8(i8::MIN)); // high | codes & sign
-        [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
-    }
 }
 
 /// Rounds numbers to bf16.

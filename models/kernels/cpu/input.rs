@@ -76,19 +76,19 @@ impl Input {
         let mut input = Self { floats: filled(x), ..Self::default() };
         let (in_pairs, others): (Vec<&Matrix>, Vec<_>) =
             matrices.iter().partition(|matrix| pairs::are_for(level, exact, matrix));
-        let any_fp8 = |matrices: &[&Matrix]| matrices.iter().any(|of| matches!(of.weights(), Weights::Fp8 { .. }));
+        let is_fp8 = |matrix: &&Matrix| matches!(matrix.weights(), Weights::Fp8 { .. });
         if others.iter().any(|matrix| matrix.has_groups()) {
             level.run(Quantise { floats: &input.floats, to: &mut input.quantised });
         }
-        if any_fp8(&others) {
+        if others.iter().any(is_fp8) {
             input.shuffled = input.floats.clone();
             input.shuffled.iter_mut().for_each(|floats| level.shuffle(floats));
         }
-        if !in_pairs.is_empty() {
+        if !in_pairs.iter().all(is_fp8) {
             input.pairs = input.floats.iter().map(Pairs::of).collect();
         }
-        if any_fp8(&in_pairs) {
-            input.shuffled_pairs = input.pairs.clone();
+        if in_pairs.iter().any(is_fp8) {
+            input.shuffled_pairs = input.floats.iter().map(Pairs::of).collect();
             input.shuffled_pairs.iter_mut().for_each(|pairs| level.shuffle_pairs(pairs));
         }
         input

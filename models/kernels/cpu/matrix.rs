@@ -91,6 +91,11 @@ impl<'a> Matrix<'a> {
         matches!(self.weights, Weights::Int8 { .. } | Weights::Int4 { .. })
     }
 
+    /// Whether weights are bf16, but for a scale that whole blocks share.
+    pub(super) fn is_bf16(&self) -> bool {
+        matches!(self.weights, Weights::Bf16(_) | Weights::Fp8 { .. })
+    }
+
     /// Whether weights lose little when they are rounded to bf16.
     pub(super) fn suits_bf16(&self) -> bool {
         !matches!(self.weights, Weights::F32(_) | Weights::F16(_))

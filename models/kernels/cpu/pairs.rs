@@ -11,11 +11,9 @@ use super::matrix::{BLOCK, Matrix, Weights};
 use super::simd::Simd;
 use super::work::Work;
 
-/// Whether both sides are exact in bf16, but for a scale that whole blocks share, and the CPU multiplies pairs of it.
+/// Whether both sides are exact in bf16, and the CPU multiplies pairs of it.
 pub(super) fn are_for(level: Level, exact: Exact, matrix: &Matrix) -> bool {
-    exact == Exact::Bf16
-        && level.multiplies_pairs()
-        && matches!(matrix.weights(), Weights::Bf16(_) | Weights::Fp8 { .. })
+    exact == Exact::Bf16 && level.multiplies_pairs() && matrix.is_bf16()
 }
 
 /// Multiplies a few rows of `x` that are exact in bf16 by weights that are, too: two products at a time.
