@@ -100,7 +100,10 @@ impl<B: Backend> SelfAttention<B> {
         let (scale, softcap, alibi) = (self.scale, self.softcap, self.alibi.as_ref());
         let sinks = self.sinks.as_ref().map(Param::val);
         let out = step.attention.forward(AttentionInput { q, k, v, columns, mask, scale, sinks, softcap, alibi });
-        let out = gate.map_or(out.clone(), |gate| out * sigmoid(gate));
+        let out = match gate {
+            Some(gate) => out * sigmoid(gate),
+            None => out,
+        };
 
         let out = out.swap_dims(1, 2).reshape([batch, seq, self.num_heads * self.head_dim]);
         self.o_proj.onto(out, residual.into())
@@ -111,7 +114,10 @@ impl<B: Backend> SelfAttention<B> {
         let [q, k, v] = self.heads(input);
         let (q, gate) = self.queries(q);
         let q = self.grown(q, step.queries);
-        let v = self.v_norm_eps.map_or(v.clone(), |eps| rms(v, eps));
+        let v = match self.v_norm_eps {
+            Some(eps) => rms(v, eps),
+            None => v,
+        };
         let rope = step.rope;
         let alive = match (&self.q_norm, &self.k_norm) {
             (Some(q_norm), Some(k_norm)) if self.norms_rotated => {
@@ -162,14 +168,18 @@ impl<B: Backend> SelfAttention<B> {
             [positions.batch(), 1, positions.columns(), 1],
         );
         let dtype = q.dtype();
-        q.clone() * Tensor::<B, 4>::from_data(growth, (&q.device(), DType::F32)).cast(dtype)
+        let growth = Tensor::<B, 4>::from_data(growth, (&q.device(), DType::F32)).cast(dtype);
+        q * growth
     }
 
     /// Queries, keys and values `[batch, heads, seq, head_dim]`; queries twice as wide with gates behind them.
     fn heads(&self, input: Input<'_, B>) -> [Tensor<B, 4>; 3] {
         let [batch, seq, _] = input.x.dims();
         let (num_heads, num_kv_heads, head_dim) = (self.num_heads, self.num_kv_heads, self.head_dim);
-        let clip = |x: Tensor<B, 3>| self.clip_qkv.map_or(x.clone(), |most| x.clamp(-most, most));
+        let clip = |x: Tensor<B, 3>| match self.clip_qkv {
+            Some(most) => x.clamp(-most, most),
+            None => x,
+        };
         // [batch, seq, n · head_dim] → [batch, n, seq, head_dim]
         let heads = |x: Tensor<B, 3>, n| {
             let width = x.dims()[2] / n;

@@ -2,6 +2,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::launch::launch;
 use super::tensor::{Strides, array, readable, strides, width};
 
 /// Units of a cube.
@@ -21,24 +22,24 @@ pub fn append<R: CubeRuntime>(buffer: &CubeTensor<R>, columns: &CubeTensor<R>, a
     let (Some(from), Some(to)) = (strides(columns, width), strides(buffer, width)) else {
         return false;
     };
-    let units = columns.meta.num_elements() / width;
+    let (units, dtype) = (columns.meta.num_elements() / width, buffer.dtype.into());
     // SAFETY: the columns lie inside the buffer, and units beyond the last vector do nothing.
     unsafe {
-        copy::launch_unchecked(
-            &buffer.client,
+        launch!(
+            copy::Copy beside buffer,
             CubeCount::Static((units as u32).div_ceil(UNITS), 1, 1),
-            CubeDim::new_1d(UNITS),
-            width,
-            array(columns),
-            array(buffer),
-            from,
-            to,
-            heads,
-            seq,
-            head_dim / width,
-            at,
-            units,
-            buffer.dtype.into(),
+            CubeDim::new_1d(UNITS);
+            X = dtype; N = width;
+            columns: Array<Vector<copy::X, copy::N>> = array(columns),
+            buffer: Array<Vector<copy::X, copy::N>> = array(buffer),
+            from: Strides = from,
+            to: Strides = to,
+            heads: usize = heads,
+            seq: usize = seq,
+            head_dim: usize = head_dim / width,
+            at: usize = at,
+            units: usize = units;
+            dtype = dtype,
         );
     }
     true

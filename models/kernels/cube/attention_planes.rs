@@ -3,6 +3,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::attention::{Input, LATEST, Sizes, capped, sees};
+use super::launch::launch;
 use super::tensor::{PLANE, Strides, array, strides};
 use crate::layers::PAD;
 
@@ -29,36 +30,32 @@ pub fn width(head_dim: usize) -> Option<usize> {
 pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<()> {
     let [batch, heads, queries, head_dim] = input.q.meta.shape().dims();
     let width = width(head_dim)?;
-    let [q, k, v] = [&input.q, &input.k, &input.v].map(|x| strides(x, width));
+    let (q, k, v) = (strides(&input.q, width)?, strides(&input.k, width)?, strides(&input.v, width)?);
     let blueprint = if queries == 1 { ONE } else { MANY };
+    let dtype = out.dtype.into();
     // SAFETY: queries and keys beyond the last are read as the last; neither are they weighed nor the result written.
     unsafe {
-        planes::launch_unchecked(
-            &out.client,
+        launch!(
+            planes::Planes beside out,
             CubeCount::Static(queries.div_ceil(blueprint.queries) as u32, heads as u32, batch as u32),
-            CubeDim::new_2d(PLANE, blueprint.planes as u32),
-            width,
-            array(&input.q),
-            array(&input.k),
-            array(&input.v),
-            array(&input.query_positions),
-            array(&input.key_positions),
-            input.sinks(),
-            array(out),
-            q?,
-            k?,
-            v?,
-            input.sizes(),
-            input.scale as f32,
-            input.softcap(),
-            input.window(),
-            head_dim / width,
-            blueprint.queries,
-            blueprint.keys,
-            blueprint.planes,
-            input.softcap.is_some(),
-            input.sinks.is_some(),
-            out.dtype.into(),
+            CubeDim::new_2d(PLANE, blueprint.planes as u32);
+            X = dtype; N = width;
+            q: Array<Vector<planes::X, planes::N>> = array(&input.q),
+            k: Array<Vector<planes::X, planes::N>> = array(&input.k),
+            v: Array<Vector<planes::X, planes::N>> = array(&input.v),
+            query_positions: Array<i32> = array(&input.query_positions),
+            key_positions: Array<i32> = array(&input.key_positions),
+            sinks: Array<f32> = input.sinks(),
+            out: Array<Vector<planes::X, planes::N>> = array(out),
+            q_strides: Strides = q,
+            k_strides: Strides = k,
+            v_strides: Strides = v,
+            sizes: Sizes = input.sizes(),
+            scale: f32 = input.scale as f32,
+            softcap: f32 = input.softcap(),
+            window: i32 = input.window();
+            vectors = head_dim / width, queries_at_once = blueprint.queries, keys_at_once = blueprint.keys,
+            planes = blueprint.planes, caps = input.softcap.is_some(), has_sinks = input.sinks.is_some(), dtype = dtype,
         );
     }
     Some(())

@@ -4,6 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::launch::launch;
 use super::tensor::{array, unwritten};
 
 /// Runs of keys that one query is attended from in as many cubes, so that few queries keep a device busy.
@@ -53,19 +54,20 @@ impl Splits {
         }
         let [batch, queries, heads, head_dim]: [usize; 4] = out.meta.shape().dims();
         let rows = batch * queries * heads;
+        let dtype = out.dtype.into();
         // SAFETY: a cube reads and writes its own row alone, of which there are as many as cubes.
         unsafe {
-            join::launch_unchecked(
-                &out.client,
+            launch!(
+                join::Join beside out,
                 CubeCount::Static(rows as u32, 1, 1),
-                CubeDim::new_1d((head_dim / width) as u32),
-                width,
-                array(shares),
-                array(marks),
-                array(out),
-                rows,
-                self.count,
-                out.dtype.into(),
+                CubeDim::new_1d((head_dim / width) as u32);
+                X = dtype; N = width;
+                shares: Array<Vector<f32, join::N>> = array(shares),
+                marks: Array<f32> = array(marks),
+                out: Array<Vector<join::X, join::N>> = array(out),
+                rows: usize = rows,
+                splits: usize = self.count;
+                dtype = dtype,
             );
         }
     }

@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::attention::{Input, LATEST, Sizes, capped, sees};
 use super::attention_split::Splits;
+use super::launch::launch;
 use super::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
 use super::running::Running;
 use super::tensor::{PLANE, Strides, array, strides};
@@ -30,43 +31,40 @@ fn width(head_dim: usize) -> Option<usize> {
 pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<()> {
     let ([batch, heads, queries, head_dim], kv_heads) = (input.q.meta.shape().dims(), input.k.meta.shape()[1]);
     let width = width(head_dim).filter(|_| has_mma(&out.client, out.dtype))?;
-    let [q, k, v] = [&input.q, &input.k, &input.v].map(|x| strides(x, width));
+    let (q, k, v) = (strides(&input.q, width)?, strides(&input.k, width)?, strides(&input.v, width)?);
     let rows = heads / kv_heads * queries;
     let tiles = rows.div_ceil(TILE);
     let (cubes, ahead) = (tiles * kv_heads * batch, tiles == 1);
     let splits = Splits::new(input.keys, KEYS, if ahead { BUSY_AHEAD } else { BUSY } / cubes);
     let (shares, marks) = splits.memory(out);
+    let dtype = out.dtype.into();
     // SAFETY: queries and keys beyond the last are read as the last; neither are they weighed nor the result written.
     unsafe {
-        tiles::launch_unchecked(
-            &out.client,
+        launch!(
+            tiles::Tiles beside out,
             CubeCount::Static((tiles * splits.count) as u32, kv_heads as u32, batch as u32),
-            CubeDim::new_2d(PLANE, PLANES as u32),
-            width,
-            array(&input.q),
-            array(&input.k),
-            array(&input.v),
-            array(&input.query_positions),
-            array(&input.key_positions),
-            input.sinks(),
-            array(out),
-            array(&shares),
-            array(&marks),
-            q?,
-            k?,
-            v?,
-            input.sizes(),
-            input.scale as f32,
-            input.softcap(),
-            input.window(),
-            tiles,
-            splits.len,
-            head_dim,
-            splits.count > 1,
-            ahead,
-            input.softcap.is_some(),
-            input.sinks.is_some(),
-            out.dtype.into(),
+            CubeDim::new_2d(PLANE, PLANES as u32);
+            X = dtype; N = width;
+            q: Array<Vector<tiles::X, tiles::N>> = array(&input.q),
+            k: Array<Vector<tiles::X, tiles::N>> = array(&input.k),
+            v: Array<Vector<tiles::X, tiles::N>> = array(&input.v),
+            query_positions: Array<i32> = array(&input.query_positions),
+            key_positions: Array<i32> = array(&input.key_positions),
+            sinks: Array<f32> = input.sinks(),
+            out: Array<Vector<tiles::X, tiles::N>> = array(out),
+            shares: Array<Vector<f32, tiles::N>> = array(&shares),
+            marks: Array<f32> = array(&marks),
+            q_strides: Strides = q,
+            k_strides: Strides = k,
+            v_strides: Strides = v,
+            sizes: Sizes = input.sizes(),
+            scale: f32 = input.scale as f32,
+            softcap: f32 = input.softcap(),
+            window: i32 = input.window(),
+            tiles: usize = tiles,
+            split_len: usize = splits.len;
+            head_dim = head_dim, is_split = splits.count > 1, ahead = ahead, caps = input.softcap.is_some(),
+            has_sinks = input.sinks.is_some(), dtype = dtype,
         );
     }
     splits.join(&shares, &marks, out, width);

@@ -2,6 +2,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::launch::launch;
 use super::tensor::{array, contiguous, empty, readable, width};
 use crate::config::Activation;
 
@@ -39,20 +40,19 @@ fn pairwise<R: CubeRuntime>(x: &CubeTensor<R>, y: &CubeTensor<R>, operation: Pai
     // The width follows from the model's size, not from the number of tokens.
     let last = x.meta.shape().last().copied().unwrap_or(1);
     let width = width(&[&x, &y], &[last]);
-    let units = x.meta.num_elements() / width;
+    let (units, dtype) = (x.meta.num_elements() / width, x.dtype.into());
     // SAFETY: units beyond the last vector do nothing.
     unsafe {
-        combine::launch_unchecked(
-            &x.client,
+        launch!(
+            combine::Combine beside &z,
             CubeCount::Static((units as u32).div_ceil(UNITS), 1, 1),
-            CubeDim::new_1d(UNITS),
-            width,
-            array(&x),
-            array(&y),
-            array(&z),
-            units,
-            operation,
-            x.dtype.into(),
+            CubeDim::new_1d(UNITS);
+            X = dtype; N = width;
+            x: Array<Vector<combine::X, combine::N>> = array(&x),
+            y: Array<Vector<combine::X, combine::N>> = array(&y),
+            z: Array<Vector<combine::X, combine::N>> = array(&z),
+            units: usize = units;
+            operation = operation, dtype = dtype,
         );
     }
     Some(z)

@@ -4,6 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::launch::launch;
 use super::tensor::{PLANE, Strides, array, contiguous, empty, has_planes, readable, strides, width};
 
 /// Planes of a cube, each with a head of its own.
@@ -56,34 +57,34 @@ pub fn append_heads<R: CubeRuntime>(heads: &Heads<R>) -> Option<CubeTensor<R>> {
     let width = width(&all, &[half]);
     let mut rotated = empty(q, Shape::from([batch, seq, num_heads, head_dim]));
     let tasks = batch * seq * (num_heads + 2 * kv_heads);
-    let [q_strides, k_strides, v_strides] = [q, k, v].map(|x| strides(x, width));
-    let [keys_strides, values_strides] = [keys, values].map(|x| strides(x, width));
+    let [q_strides, k_strides, v_strides] = [strides(q, width)?, strides(k, width)?, strides(v, width)?];
+    let [keys_strides, values_strides] = [strides(keys, width)?, strides(values, width)?];
+    let types = [q.dtype, gain].map(DType::into);
     let sizes = SizesLaunch::new(num_heads, kv_heads, seq, half / width, heads.at, tasks, head_dim as f32);
     // SAFETY: columns lie inside the buffers, heads beyond the last are not touched.
     unsafe {
-        place::launch_unchecked(
-            &q.client,
+        launch!(
+            place::Place beside q,
             CubeCount::Static((tasks as u32).div_ceil(PLANES), 1, 1),
-            CubeDim::new_2d(PLANE, PLANES),
-            width,
-            array(q),
-            array(k),
-            array(v),
-            gains.into_iter().map(array).collect(),
-            array(&cos),
-            array(&sin),
-            array(&rotated),
-            array(keys),
-            array(values),
-            q_strides?,
-            k_strides?,
-            v_strides?,
-            keys_strides?,
-            values_strides?,
-            sizes,
-            heads.norms.as_ref().map_or(0.0, |(_, eps)| *eps) as f32,
-            heads.norms.is_some(),
-            [q.dtype, gain].map(DType::into),
+            CubeDim::new_2d(PLANE, PLANES);
+            X = types[0], G = types[1]; N = width;
+            q: Array<Vector<place::X, place::N>> = array(q),
+            k: Array<Vector<place::X, place::N>> = array(k),
+            v: Array<Vector<place::X, place::N>> = array(v),
+            gains: Sequence<Array<Vector<place::G, place::N>>> = gains.into_iter().map(array).collect(),
+            cos: Array<Vector<f32, place::N>> = array(&cos),
+            sin: Array<Vector<f32, place::N>> = array(&sin),
+            rotated: Array<Vector<place::X, place::N>> = array(&rotated),
+            keys: Array<Vector<place::X, place::N>> = array(keys),
+            values: Array<Vector<place::X, place::N>> = array(values),
+            q_strides: Strides = q_strides,
+            k_strides: Strides = k_strides,
+            v_strides: Strides = v_strides,
+            keys_strides: Strides = keys_strides,
+            values_strides: Strides = values_strides,
+            sizes: Sizes = sizes,
+            eps: f32 = heads.norms.as_ref().map_or(0.0, |(_, eps)| *eps) as f32;
+            normed = heads.norms.is_some(), dtypes = types,
         );
     }
     rotated.meta.swap(1, 2);

@@ -10,6 +10,7 @@ mod attention_split;
 mod attention_tiles;
 mod elementwise;
 mod heads;
+mod launch;
 mod linear;
 mod mma;
 mod norm;

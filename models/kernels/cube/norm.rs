@@ -1,7 +1,9 @@
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::launch::launch;
 use super::tensor::{PLANE, array, contiguous, empty, has_planes, readable, width};
 
 /// Planes that share a row.
@@ -17,21 +19,21 @@ pub fn rms_norm<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>, eps: 
     let x = contiguous(x.clone());
     let y = empty(&x, x.meta.shape().clone());
     let width = width(&[&x, weight], &[size]);
+    let types = [x.dtype, weight.dtype].map(DType::into);
     // SAFETY: a cube reads and writes its own row alone, of which there are as many as cubes.
     unsafe {
-        norm::launch_unchecked(
-            &x.client,
+        launch!(
+            norm::Norm beside &y,
             CubeCount::Static(rows as u32, 1, 1),
-            CubeDim::new_2d(PLANE, PLANES),
-            width,
-            array(&x),
-            array(weight),
-            array(&y),
-            size / width,
-            size as f32,
-            eps as f32,
-            PLANES as usize,
-            [x.dtype.into(), weight.dtype.into()],
+            CubeDim::new_2d(PLANE, PLANES);
+            X = types[0], W = types[1]; N = width;
+            x: Array<Vector<norm::X, norm::N>> = array(&x),
+            weight: Array<Vector<norm::W, norm::N>> = array(weight),
+            y: Array<Vector<norm::X, norm::N>> = array(&y),
+            size: usize = size / width,
+            numbers: f32 = size as f32,
+            eps: f32 = eps as f32;
+            planes = PLANES as usize, dtypes = types,
         );
     }
     Some(y)

@@ -41,6 +41,11 @@ use clap::{Parser, Subcommand};
 use log::Log;
 use trace::Trace;
 
+/// What a launch on a GPU needs is allocated on one thread and freed on another.
+#[cfg(all(feature = "cuda", not(target_env = "msvc")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs language models that are larger than the device, streaming their weights layer by layer.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]

@@ -9,8 +9,8 @@ use crate::kernels::cube::tensor::array;
 pub struct Input<X: Float, G: Float, N: Size> {
     /// `[rows, inputs]`.
     pub x: Array<Vector<X, N>>,
-    /// One array `[inputs]` if there is a norm, else none.
-    pub gain: Sequence<Array<Vector<G, N>>>,
+    /// `[inputs]`, if there is a norm.
+    pub gain: ComptimeOption<Array<Vector<G, N>>>,
     /// Vectors of a row.
     pub vectors: usize,
     /// Numbers of a row.
@@ -27,7 +27,7 @@ pub fn input<R: CubeRuntime, X: Float, G: Float, N: Size>(
 ) -> InputLaunch<X, G, N, R> {
     InputLaunch::new(
         array(&product.x),
-        product.norm.iter().map(|(gain, _)| array(gain)).collect(),
+        product.norm.as_ref().map(|(gain, _)| array(gain)).into(),
         product.inputs / width,
         product.inputs as f32,
         product.rows,
@@ -53,7 +53,7 @@ impl<X: Float, G: Float, N: Size> Input<X, G, N> {
             for j in 0..N::value() {
                 squares[r] += square[j];
             }
-            value *= Vector::cast_from(self.gain.index(0usize)[column]);
+            value *= Vector::cast_from(self.gain.as_ref().unwrap()[column]);
         }
         value
     }

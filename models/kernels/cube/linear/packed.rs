@@ -127,7 +127,7 @@ fn load<W: Numeric, S: Numeric, A: Float, M: Size>(
         for v in 0..vectors {
             codes[(l * columns + o) * vectors + v] = matrix.codes[(output * groups + at) * vectors + v];
         }
-        scales[l * columns + o] = scale_of::<S>(matrix.scales.index(0usize), output, at, groups, format);
+        scales[l * columns + o] = scale_of::<S>(matrix.scales.as_ref().unwrap(), output, at, groups, format);
     }
 }
 

@@ -9,6 +9,7 @@ use cubecl::prelude::*;
 use super::packed::{WORDS, code, scale_of, step, words_of};
 use super::product::Matrix;
 use super::weights::{ONE, codes_dtype, scales_dtype};
+use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::tensor::{array, array_of, empty};
 use crate::weight::{Format, GROUP};
 
@@ -39,23 +40,22 @@ pub fn unpacked<R: CubeRuntime>(
     let Matrix::Packed(format, codes, scales) = matrix else { return None };
     let panel = empty(like, Shape::from([rows.len(), inputs]));
     let groups = inputs / GROUP;
+    let types = [codes_dtype(matrix), scales_dtype(matrix), like.dtype].map(DType::into);
     // SAFETY: units beyond the last group do nothing, and the rows are the matrix's own.
     unsafe {
-        unpack::launch_unchecked(
-            &like.client,
+        launch!(
+            unpack::Unpack beside like,
             CubeCount::Static(((rows.len() * groups) as u32).div_ceil(UNITS), 1, 1),
-            CubeDim::new_1d(UNITS),
-            WORDS,
-            WIDTH,
-            array_of(codes, codes_dtype(matrix)),
-            array(scales),
-            array(&panel),
-            rows.start,
-            rows.len(),
-            groups,
-            ONE,
-            *format,
-            [codes_dtype(matrix), scales_dtype(matrix), like.dtype].map(DType::into),
+            CubeDim::new_1d(UNITS);
+            W = types[0], S = types[1], X = types[2]; M = WORDS, N = WIDTH;
+            codes: Array<Vector<unpack::W, unpack::M>> = array_of(codes, codes_dtype(matrix)),
+            scales: Array<unpack::S> = array(scales),
+            panel: Array<Vector<unpack::X, unpack::N>> = array(&panel),
+            first: usize = rows.start,
+            rows: usize = rows.len(),
+            groups: usize = groups,
+            one: u32 = ONE;
+            format = *format, dtypes = types,
         );
     }
     Some(panel)

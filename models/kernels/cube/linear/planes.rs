@@ -10,6 +10,7 @@ use super::staged::Staged;
 use super::weights::{Weights, dtypes, weights};
 use crate::config::Activation;
 use crate::kernels::cube::elementwise::{Pairwise, combined};
+use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::tensor::{PLANE, array, width};
 use crate::weight::{Format, GROUP};
 
@@ -42,9 +43,11 @@ impl Blueprint {
         let gated = matches!(end, Ending::Gated(_));
         let (rows, outputs, loads) = match (product.rows == 1, format) {
             (true, None) if gated => (1, 1, 1),
+            (true, None) if end == Ending::Each => (1, 2, 2),
             (true, None) => (1, 1, 2),
             (true, Some(Format::Int4 | Format::Int8)) if gated => (1, 1, 2),
-            (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 1),
+            (true, Some(Format::Int4 | Format::Int8)) if end == Ending::Each => (1, 2, 1),
+            (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 2),
             (true, Some(Format::Fp8)) => (1, 1, 1),
             (false, None) => (8, 2, 1),
             (false, Some(_)) => (4, 1, 1),
@@ -103,21 +106,20 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     let row_tiles = product.rows.div_ceil(blueprint.rows);
     let gain = product.norm.as_ref().map_or(x.dtype, |(gain, _)| gain.dtype);
     let [codes_dtype, scales, bias] = dtypes(product);
+    let types = [x.dtype, gain, codes_dtype, scales, bias].map(DType::into);
     // SAFETY: rows and outputs beyond the last are read as the last and not written.
     unsafe {
-        planes::launch_unchecked(
-            &x.client,
+        launch!(
+            planes::Planes beside x,
             CubeCount::Static((row_tiles * planes.div_ceil(PLANES as usize)) as u32, 1, 1),
-            CubeDim::new_2d(PLANE, PLANES),
-            width,
-            codes,
-            input(product, width),
-            weights(product),
-            product.residual().map(array).into_iter().collect(),
-            array(&product.y),
-            row_tiles,
-            blueprint,
-            [x.dtype, gain, codes_dtype, scales, bias].map(DType::into),
+            CubeDim::new_2d(PLANE, PLANES);
+            X = types[0], G = types[1], W = types[2], S = types[3], A = types[4]; N = width, M = codes;
+            input: Input<planes::X, planes::G, planes::N> = input(product, width),
+            matrices: Sequence<Weights<planes::W, planes::S, planes::A, planes::M>> = weights(product),
+            residual: ComptimeOption<Array<planes::X>> = product.residual().map(array).into(),
+            y: Array<planes::X> = array(&product.y),
+            row_tiles: usize = row_tiles;
+            blueprint = blueprint, dtypes = types,
         );
     }
     Some(())
@@ -131,8 +133,8 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
 fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
     matrices: &Sequence<Weights<W, S, A, M>>,
-    residual: &Sequence<Array<X>>, // [rows, outputs], if one is added
-    y: &mut Array<X>,              // [rows, outputs] of each result
+    residual: &ComptimeOption<Array<X>>, // [rows, outputs], if one is added
+    y: &mut Array<X>,                    // [rows, outputs] of each result
     row_tiles: usize,
     #[comptime] blueprint: Blueprint,
     #[define(X, G, W, S, A)] _dtypes: [StorageType; 5],
@@ -209,7 +211,7 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
                     if UNIT_POS_X == 0 && row < input.rows && output < matrix.outputs {
                         let at = row * matrix.outputs + output;
                         let sum = sums[comptime!(r * blueprint.outputs + o)];
-                        y[at] = X::cast_from(sum + f32::cast_from(residual.index(0usize)[at]));
+                        y[at] = X::cast_from(sum + f32::cast_from(residual.as_ref().unwrap()[at]));
                     }
                 }
             }
@@ -299,7 +301,7 @@ fn products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Si
             if comptime!(blueprint.bias) {
                 let matrix = matrices.index(comptime!(first_matrix + o / blueprint.outputs));
                 let output = min(first_output + comptime!(o % blueprint.outputs), matrix.outputs - 1);
-                sum += f32::cast_from(matrix.bias.index(0usize)[output]);
+                sum += f32::cast_from(matrix.bias.as_ref().unwrap()[output]);
             }
             sums[r * columns + o] = sum;
         }

@@ -105,12 +105,6 @@ impl<R: CubeRuntime> Product<R> {
             _ => None,
         }
     }
-
-    /// Columns of each result.
-    fn widths(&self) -> Vec<usize> {
-        let results = if matches!(self.end, End::Each) { self.layers.len() } else { 1 };
-        self.layers[..results].iter().map(|layer| layer.outputs).collect()
-    }
 }
 
 /// How a result ends, for kernels.
@@ -160,9 +154,10 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
         end => end,
     };
     let x = contiguous(hidden.x);
-    let mut product = Product { y: x.clone(), x, norm: hidden.norm, layers, end, rows, inputs };
-    let widths = product.widths();
-    product.y = empty(&product.x, Shape::from([batch, seq, widths.iter().sum()]));
+    let results = if matches!(end, End::Each) { layers.len() } else { 1 };
+    let widths: Vec<_> = layers[..results].iter().map(|layer| layer.outputs).collect();
+    let y = empty(&x, Shape::from([batch, seq, widths.iter().sum()]));
+    let mut product = Product { x, norm: hidden.norm, layers, end, y, rows, inputs };
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
     if rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product) {
         // Rows are normed once, not by every cube.

@@ -48,7 +48,7 @@ impl<X: Float, N: Size> Staged<X, N> {
                 for j in 0..width {
                     squares += select(i < input.vectors, square[j], 0.0f32);
                 }
-                value *= Vector::cast_from(input.gain.index(0usize)[at]);
+                value *= Vector::cast_from(input.gain.as_ref().unwrap()[at]);
             }
             let rounded = Vector::<X, N>::cast_from(value);
             let numbers = Vector::<f32, N>::cast_from(rounded);

@@ -7,6 +7,7 @@ use super::planes::gated;
 use super::product::{Ending, Product};
 use super::tiles_load::{Coming, Part, load, widened};
 use super::weights::{Weights, dtypes, weights};
+use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
 use crate::kernels::cube::tensor::{PLANE, array, width};
 use crate::weight::{Format, GROUP};
@@ -89,20 +90,20 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) {
         Some(Format::Int4) => 1,
         Some(_) => 2,
     };
+    let [codes, scales, bias] = dtypes(product);
+    let types = [x.dtype, codes, scales, bias].map(DType::into);
     // SAFETY: rows and columns beyond the last are read as the last and not written, the depth's end is read as zeros.
     unsafe {
-        tiles::launch_unchecked(
-            &x.client,
+        launch!(
+            tiles::Tiles beside x,
             CubeCount::Static(product.rows.div_ceil(blueprint.rows) as u32, blocks as u32, 1),
-            CubeDim::new_2d(PLANE, blueprint.planes as u32),
-            WIDTH,
-            words,
-            input(product, WIDTH),
-            weights(product),
-            product.residual().map(array).into_iter().collect(),
-            array(&product.y),
-            blueprint,
-            [x.dtype].into_iter().chain(dtypes(product)).map(DType::into).collect::<Vec<_>>().try_into().expect("four"),
+            CubeDim::new_2d(PLANE, blueprint.planes as u32);
+            X = types[0], W = types[1], S = types[2], A = types[3]; N = WIDTH, M = words;
+            input: Input<tiles::X, tiles::X, tiles::N> = input(product, WIDTH),
+            matrices: Sequence<Weights<tiles::W, tiles::S, tiles::A, tiles::M>> = weights(product),
+            residual: ComptimeOption<Array<tiles::X>> = product.residual().map(array).into(),
+            y: Array<tiles::X> = array(&product.y);
+            blueprint = blueprint, dtypes = types,
         );
     }
 }
@@ -154,8 +155,8 @@ fn block<W: Numeric, S: Numeric, A: Float, M: Size>(
 fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, X, N>,
     matrices: &Sequence<Weights<W, S, A, M>>,
-    residual: &Sequence<Array<X>>, // [rows, outputs], if one is added
-    y: &mut Array<X>,              // [rows, outputs] of each result
+    residual: &ComptimeOption<Array<X>>, // [rows, outputs], if one is added
+    y: &mut Array<X>,                    // [rows, outputs] of each result
     #[comptime] blueprint: Blueprint,
     #[define(X, W, S, A)] _dtypes: [StorageType; 4],
 ) {
@@ -247,12 +248,12 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
                 match blueprint.end {
                     Ending::Each => {}
                     Ending::Add => {
-                        sum += f32::cast_from(residual.index(0usize)[place]);
+                        sum += f32::cast_from(residual.as_ref().unwrap()[place]);
                     }
                     Ending::Gated(activation) => {
                         let mut up = summed(&shared, at + outputs, blueprint);
                         if comptime!(blueprint.bias) {
-                            up += f32::cast_from(matrices.index(1usize).bias.index(0usize)[output]);
+                            up += f32::cast_from(matrices.index(1usize).bias.as_ref().unwrap()[output]);
                         }
                         sum = gated(sum, up, activation);
                     }
@@ -287,7 +288,7 @@ fn bias_of<W: Numeric, S: Numeric, A: Float, M: Size>(
     #[unroll]
     for m in 0..blueprint.layers {
         if matrix == m {
-            bias = f32::cast_from(matrices.index(m).bias.index(0usize)[output]);
+            bias = f32::cast_from(matrices.index(m).bias.as_ref().unwrap()[output]);
         }
     }
     bias

@@ -142,7 +142,8 @@ fn stored<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
 ) {
     coming.codes[at] = matrix.codes[row * vectors + column];
     if let Some(format) = format {
-        coming.scales[at] = scale_of::<S>(matrix.scales.index(0usize), row, column / DEPTH, vectors / DEPTH, format);
+        coming.scales[at] =
+            scale_of::<S>(matrix.scales.as_ref().unwrap(), row, column / DEPTH, vectors / DEPTH, format);
     }
 }
 

@@ -11,10 +11,10 @@ use crate::weight::Format;
 pub struct Weights<W: Numeric, S: Numeric, A: Float, M: Size> {
     /// Numbers, or words of codes.
     pub codes: Array<Vector<W, M>>,
-    /// One array if the weights are packed, else none.
-    pub scales: Sequence<Array<S>>,
-    /// One array `[outputs]` if there is a bias, else none.
-    pub bias: Sequence<Array<A>>,
+    /// Of packed weights alone.
+    pub scales: ComptimeOption<Array<S>>,
+    /// `[outputs]`, if there is a bias.
+    pub bias: ComptimeOption<Array<A>>,
     /// Rows.
     pub outputs: usize,
     /// [`ONE`], which the compiler is not to know: it masks bits and adds these in one instruction only if one of both
@@ -53,8 +53,8 @@ pub fn weights<R: CubeRuntime, W: Numeric, S: Numeric, A: Float, M: Size>(
     let one = |layer: &Layer<R>| {
         WeightsLaunch::new(
             array_of(layer.weight.codes(), codes_dtype(&layer.weight)),
-            layer.weight.scales().map(array).into_iter().collect(),
-            layer.bias.as_ref().map(array).into_iter().collect(),
+            layer.weight.scales().map(array).into(),
+            layer.bias.as_ref().map(array).into(),
             layer.outputs,
             ONE,
         )
