@@ -191,14 +191,15 @@ impl<B: Backend> Pass<B> {
                 for (chunk, x) in self.chunks.iter().zip(&self.hidden) {
                     let [batch, seq, _] = x.dims();
                     let values = head.logits(x.clone()).cast(DType::F32).into_data().convert::<f32>();
-                    let values = values.into_vec::<f32>().unwrap_or_default();
+                    // In place: half a megabyte of a large vocabulary, for each token.
+                    let values = values.as_slice::<f32>().expect("logits are converted to f32");
                     let group = &groups[chunk.group];
                     let (start, width) = match group.rows {
                         Rows::Last => (0, 1),
                         Rows::All => (chunk.columns.start, group.positions.columns()),
                     };
                     let places = (0..batch).flat_map(|row| (0..seq).map(move |column| row * width + start + column));
-                    self.logits[chunk.group].put(places, columns, &values);
+                    self.logits[chunk.group].put(places, columns, values);
                 }
             }
             _ => unreachable!("a unit is loaded as what it is"),
