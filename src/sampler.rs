@@ -1,5 +1,6 @@
 //! Logits → token.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use rand::rngs::StdRng;
@@ -156,17 +157,82 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
-        let candidates = candidates(logits, &self.sampling);
+        let mut ranked = Ranked::new(logits, &self.sampling);
+        let (kept, sum) = ranked.kept(&self.sampling);
         self.drawn += 1;
-        let mut rest = self.rng.random::<f32>() * candidates.iter().map(|(_, p)| p).sum::<f32>();
-        for (id, p) in &candidates {
+        let mut rest = self.rng.random::<f32>() * sum;
+        for place in 0..kept {
+            let (id, p) = ranked.get(place);
             rest -= p;
             if rest < 0.0 {
-                return *id;
+                return id;
             }
         }
-        candidates[0].0
+        ranked.get(0).0
     }
+}
+
+/// Tokens and their probabilities, likeliest first; sorted as far as they are asked for, since most of a large
+/// vocabulary never is.
+struct Ranked {
+    candidates: Vec<Candidate>,
+    sorted: usize,
+}
+
+impl Ranked {
+    /// The `top_k` likeliest tokens, or all.
+    fn new(logits: &[f32], sampling: &Sampling) -> Self {
+        let mut candidates: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
+        if (1..candidates.len()).contains(&sampling.top_k) {
+            candidates.select_nth_unstable_by(sampling.top_k - 1, likelier);
+            candidates.truncate(sampling.top_k);
+        }
+        let max = candidates.iter().map(|(_, logit)| *logit).fold(f32::NEG_INFINITY, f32::max);
+        candidates.iter_mut().for_each(|(_, logit)| *logit = ((*logit - max) / sampling.temperature).exp());
+        let total: f32 = candidates.iter().map(|(_, p)| p).sum();
+        candidates.iter_mut().for_each(|(_, p)| *p /= total);
+        Self { candidates, sorted: 0 }
+    }
+
+    /// How many of the first tokens the filters leave, one at least, and the sum of their probabilities.
+    fn kept(&mut self, sampling: &Sampling) -> (usize, f32) {
+        let len = self.candidates.len();
+        if sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
+            return (len, 1.0);
+        }
+        let least = self.get(0).1 * sampling.min_p;
+        let mut sum = 0.0;
+        for place in 0..len {
+            let (_, p) = self.get(place);
+            if p < least {
+                return (place, sum);
+            }
+            sum += p;
+            if sum >= sampling.top_p {
+                return (place + 1, sum);
+            }
+        }
+        (len, sum)
+    }
+
+    /// The token at a place.
+    fn get(&mut self, place: usize) -> Candidate {
+        if place >= self.sorted {
+            let (rest, more) = (&mut self.candidates[self.sorted..], (place + 1).max(64));
+            if more < rest.len() {
+                rest.select_nth_unstable_by(more, likelier);
+            }
+            let more = more.min(rest.len());
+            rest[..more].sort_unstable_by(likelier);
+            self.sorted += more;
+        }
+        self.candidates[place]
+    }
+}
+
+/// The order of tokens by logits or probabilities: the greatest first, and among equals the first.
+fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
 /// How likely token `id` is, and the `top` likeliest.
@@ -175,12 +241,11 @@ pub(crate) fn logprobs(logits: &[f32], id: u32, top: usize) -> Logprobs {
     let total: f64 = logits.iter().map(|logit| f64::from(logit - max).exp()).sum();
     let logprob = |logit: f32| (f64::from(logit - max) - total.ln()) as f32;
     let mut likeliest: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
-    let by_logit = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if (1..likeliest.len()).contains(&top) {
-        likeliest.select_nth_unstable_by(top - 1, by_logit);
+        likeliest.select_nth_unstable_by(top - 1, likelier);
     }
     likeliest.truncate(top);
-    likeliest.sort_unstable_by(by_logit);
+    likeliest.sort_unstable_by(likelier);
     let top = likeliest.into_iter().map(|(id, logit)| (id, logprob(logit))).collect();
     Logprobs { logprob: logits.get(id as usize).map_or(f32::MIN, |logit| logprob(*logit)), top }
 }
@@ -196,32 +261,6 @@ fn likeliest(logits: &[f32]) -> u32 {
     logits.iter().position(|logit| *logit == greatest).unwrap_or(0) as u32
 }
 
-/// The tokens that the filters leave, likeliest first; at least one.
-fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
-    let by_logit = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if (1..candidates.len()).contains(&sampling.top_k) {
-        candidates.select_nth_unstable_by(sampling.top_k - 1, by_logit);
-        candidates.truncate(sampling.top_k);
-    }
-    candidates.sort_unstable_by(by_logit);
-
-    let max = candidates[0].1;
-    candidates.iter_mut().for_each(|(_, logit)| *logit = ((*logit - max) / sampling.temperature).exp());
-    let total: f32 = candidates.iter().map(|(_, p)| p).sum();
-    candidates.iter_mut().for_each(|(_, p)| *p /= total);
-
-    let mut sum = 0.0;
-    let enough = candidates.iter().position(|(_, p)| {
-        sum += p;
-        sum >= sampling.top_p
-    });
-    candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
-    let least = candidates[0].1 * sampling.min_p;
-    candidates.retain(|(_, p)| *p >= least);
-    candidates
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +270,13 @@ mod tests {
 
     fn next(sampler: &mut Sampler) -> u32 {
         sampler.sample(&LOGITS, |_| Ok(())).unwrap()
+    }
+
+    /// The tokens that the filters leave, likeliest first.
+    fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<Candidate> {
+        let mut ranked = Ranked::new(logits, sampling);
+        let (kept, _) = ranked.kept(sampling);
+        (0..kept).map(|place| ranked.get(place)).collect()
     }
 
     fn ids(sampling: Sampling) -> Vec<u32> {
@@ -308,13 +354,14 @@ mod tests {
     proptest! {
         #[test]
         fn something_is_always_left(
-            logits in prop::collection::vec(-80.0f32..80.0, 1..60), temperature in 0.01f32..5.0,
-            top_k in 0usize..70, top_p in 0.001f32..=1.0, min_p in 0.0f32..=1.0,
+            logits in prop::collection::vec(-80.0f32..80.0, 1..300), temperature in 0.01f32..5.0,
+            top_k in 0usize..350, top_p in 0.001f32..=1.0, min_p in 0.0f32..=1.0,
         ) {
             let sampling = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
             prop_assert!(!candidates(&logits, &sampling).is_empty());
             let whole = candidates(&logits, &Sampling { temperature, ..Sampling::default() });
             prop_assert!((whole.iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-5);
+            prop_assert!(whole.is_sorted_by(|a, b| likelier(a, b).is_lt()));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use burn::prelude::Tensor;
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorData, Transaction};
 use leveret_models::Backend;
 use leveret_models::layers::{Mixture, Positions, Rope, RopeParameters, Routed, Step};
 
@@ -51,6 +51,8 @@ pub(super) struct Pass<B: Backend> {
     rope_of: Vec<usize>,
     /// Group by group.
     logits: Vec<Logits>,
+    /// Logits that the device still has: of what group, which of the vocabulary, and those of one chunk.
+    coming: Vec<(usize, Range<usize>, Tensor<B, 3>)>,
     pub(super) marks: Marks<B>,
 }
 
@@ -105,6 +107,7 @@ impl<B: Backend> Engine<B> {
             marks: Marks::new(),
             hidden,
             logits: groups.iter().map(|group| Logits::new(group.logits(), dims.vocab_size)).collect(),
+            coming: Vec::new(),
             layer_inputs,
         };
         pass.marks.put(&pass.hidden);
@@ -142,6 +145,9 @@ impl<B: Backend> Engine<B> {
             }
             stats.compute_seconds += begun.elapsed().as_secs_f64() - beside;
         }
+        let begun = Instant::now();
+        pass.read_logits();
+        stats.compute_seconds += begun.elapsed().as_secs_f64();
         match pass.logits.iter().all(Logits::are_finite) {
             true => Ok(pass.logits),
             false => Err(Error::NonFinite { place: pass.marks.first_not_finite(&units) }),
@@ -152,6 +158,8 @@ impl<B: Backend> Engine<B> {
 impl<B: Backend> Pass<B> {
     /// Brings the hidden states to another device, by way of the host.
     fn move_to(&mut self, device: &B::Device) {
+        // Of one device at a time.
+        self.read_logits();
         for x in self.hidden.iter_mut().chain(self.layer_inputs.iter_mut().flatten()) {
             let dtype = x.dtype();
             *x = Tensor::from_data(x.to_data(), (device, dtype));
@@ -189,22 +197,33 @@ impl<B: Backend> Pass<B> {
                     self.hidden.iter_mut().for_each(|x| *x = head.norm(x.clone()));
                 }
                 for (chunk, x) in self.chunks.iter().zip(&self.hidden) {
-                    let [batch, seq, _] = x.dims();
-                    let values = head.logits(x.clone()).cast(DType::F32).into_data().convert::<f32>();
-                    // In place: half a megabyte of a large vocabulary, for each token.
-                    let values = values.as_slice::<f32>().expect("logits are converted to f32");
-                    let group = &groups[chunk.group];
-                    let (start, width) = match group.rows {
-                        Rows::Last => (0, 1),
-                        Rows::All => (chunk.columns.start, group.positions.columns()),
-                    };
-                    let places = (0..batch).flat_map(|row| (0..seq).map(move |column| row * width + start + column));
-                    self.logits[chunk.group].put(places, columns, values);
+                    let (values, group) = (head.logits(x.clone()).cast(DType::F32), &groups[chunk.group]);
+                    match group.rows {
+                        // Few: all are read together, so that the device is waited for once.
+                        Rows::Last => self.coming.push((chunk.group, columns.clone(), values)),
+                        Rows::All => {
+                            let among = (chunk.columns.start, group.positions.columns());
+                            put(&mut self.logits[chunk.group], among, columns, values.into_data());
+                        }
+                    }
                 }
             }
             _ => unreachable!("a unit is loaded as what it is"),
         }
         Ok(Vec::new())
+    }
+
+    /// Reads the logits that are still on their way.
+    fn read_logits(&mut self) {
+        if self.coming.is_empty() {
+            return;
+        }
+        let (places, tensors): (Vec<_>, Vec<_>) =
+            self.coming.drain(..).map(|(group, columns, values)| ((group, columns), values)).unzip();
+        let transaction = tensors.into_iter().fold(Transaction::default(), Transaction::register);
+        for ((group, columns), values) in places.into_iter().zip(transaction.execute()) {
+            put(&mut self.logits[group], (0, 1), &columns, values);
+        }
     }
 
     /// Drops the columns that nobody wants logits of: of some groups all but the last.
@@ -237,6 +256,16 @@ impl<B: Backend> Pass<B> {
         }
         self.marks.put(&self.hidden);
     }
+}
+
+/// Puts some of the vocabulary's logits `[batch, seq, columns]` into place: of each sequence those from position `start`
+/// of `width`.
+fn put(logits: &mut Logits, (start, width): (usize, usize), columns: &Range<usize>, values: TensorData) {
+    let (batch, seq) = (values.shape[0], values.shape[1]);
+    // In place: half a megabyte of a large vocabulary, for each token.
+    let values = values.convert::<f32>();
+    let places = (0..batch).flat_map(|row| (0..seq).map(move |column| row * width + start + column));
+    logits.put(places, columns, values.as_slice::<f32>().expect("logits are converted to f32"));
 }
 
 /// The kinds of rotations that a model has, and which of them each layer has.

@@ -49,38 +49,42 @@ fn linear<B: Backend>(dtype: DType, stored: Stored) {
     let mixed = matches!(stored, Stored::Dense(weight) if weight != dtype && dtype != DType::F32);
     let many = [(64, 512, 64), (100, 160, 40), (600, 128, 72)].into_iter().filter(|(rows, ..)| *rows <= 64 || !mixed);
     for (rows, inputs, outputs) in shapes.into_iter().chain(odd).chain(many) {
-        let x = random([1, rows, inputs], dtype);
-        let there_x = || there::<B, 3>(x.clone(), dtype);
-        let (norm, there_norm) = norms::<B>(inputs, dtype);
-        for bias in [false, true] {
-            let (a, there_a) = layers::<B>(stored, dtype, [outputs, inputs], bias);
-            let (b, there_b) = layers::<B>(stored, dtype, [outputs, inputs], bias);
-            let (c, there_c) = layers::<B>(stored, dtype, [outputs + 3, inputs], bias);
-            let label = format!("{rows} {inputs} {outputs} {stored:?} bias {bias}");
-            let one = |x: &Tensor<Flex, 3>, layer| portable::linear(x.clone(), layer);
-            for normed in [false, true] {
-                let input = match normed {
-                    false => Input { x: there_x(), norm: None },
-                    true => there_norm.before(there_x()),
-                };
-                let x = if normed { norm.forward(x.clone()) } else { x.clone() };
-                let got = B::linears(input.clone(), [&there_a, &there_b, &there_c]);
-                for (got, layer) in got.into_iter().zip([&a, &b, &c]) {
-                    summed(got, one(&x, layer), dtype, &format!("linears {label} normed {normed}"));
-                }
-                let [got] = B::linears(input.clone(), [&there_c]);
-                summed(got, one(&x, &c), dtype, &format!("one linear {label} normed {normed}"));
-                let got = B::gated_linears(Activation::Silu, input, &there_a, &there_b);
-                let (gate, up) = (one(&x, &a), one(&x, &b));
-                let want = portable::gated(Activation::Silu, gate.clone(), up.clone());
-                // What one factor's rounding costs grows with the other.
-                let size = (gate.abs() + 1.0) * (up.abs() + 1.0) * 4.0;
-                within(here(got, dtype), want, size, dtype, &format!("gated {label} normed {normed}"));
+        linear_of_shape::<B>(dtype, stored, [rows, inputs, outputs]);
+    }
+}
+
+fn linear_of_shape<B: Backend>(dtype: DType, stored: Stored, [rows, inputs, outputs]: [usize; 3]) {
+    let x = random([1, rows, inputs], dtype);
+    let there_x = || there::<B, 3>(x.clone(), dtype);
+    let (norm, there_norm) = norms::<B>(inputs, dtype);
+    for bias in [false, true] {
+        let (a, there_a) = layers::<B>(stored, dtype, [outputs, inputs], bias);
+        let (b, there_b) = layers::<B>(stored, dtype, [outputs, inputs], bias);
+        let (c, there_c) = layers::<B>(stored, dtype, [outputs + 3, inputs], bias);
+        let label = format!("{rows} {inputs} {outputs} {stored:?} bias {bias}");
+        let one = |x: &Tensor<Flex, 3>, layer| portable::linear(x.clone(), layer);
+        for normed in [false, true] {
+            let input = match normed {
+                false => Input { x: there_x(), norm: None },
+                true => there_norm.before(there_x()),
+            };
+            let x = if normed { norm.forward(x.clone()) } else { x.clone() };
+            let got = B::linears(input.clone(), [&there_a, &there_b, &there_c]);
+            for (got, layer) in got.into_iter().zip([&a, &b, &c]) {
+                summed(got, one(&x, layer), dtype, &format!("linears {label} normed {normed}"));
             }
-            let residual = random([1, rows, outputs], dtype);
-            let got = B::linear_add(there_x(), &there_a, there(residual.clone(), dtype));
-            summed(got, one(&x, &a) + residual, dtype, &format!("linear_add {label}"));
+            let [got] = B::linears(input.clone(), [&there_c]);
+            summed(got, one(&x, &c), dtype, &format!("one linear {label} normed {normed}"));
+            let got = B::gated_linears(Activation::Silu, input, &there_a, &there_b);
+            let (gate, up) = (one(&x, &a), one(&x, &b));
+            let want = portable::gated(Activation::Silu, gate.clone(), up.clone());
+            // What one factor's rounding costs grows with the other.
+            let size = (gate.abs() + 1.0) * (up.abs() + 1.0) * 4.0;
+            within(here(got, dtype), want, size, dtype, &format!("gated {label} normed {normed}"));
         }
+        let residual = random([1, rows, outputs], dtype);
+        let got = B::linear_add(there_x(), &there_a, there(residual.clone(), dtype));
+        summed(got, one(&x, &a) + residual, dtype, &format!("linear_add {label}"));
     }
 }
 
@@ -89,6 +93,43 @@ fn linear<B: Backend>(dtype: DType, stored: Stored) {
 fn summed<B: Backend, const D: usize>(got: Tensor<B, D>, want: Tensor<Flex, D>, dtype: DType, label: &str) {
     let size = (want.clone().abs() + 1.0) * 4.0;
     within(here(got, dtype), want, size, dtype, label);
+}
+
+/// Whole eights of groups and others, whole blocks of sixteen outputs and others, and more blocks than a cube takes.
+#[test]
+#[ignore = "needs a GPU"]
+fn one_row_by_packed_weights_equals_the_portable_body() {
+    print_warnings();
+    let shapes = [(32, 16), (288, 13), (2880, 130), (64, 6000)];
+    for (dtype, format) in [DType::BF16, DType::F16].into_iter().flat_map(|x| Format::ALL.map(|format| (x, format))) {
+        for (inputs, outputs) in shapes {
+            linear_of_shape::<Cuda>(dtype, Stored::Packed(format), [1, inputs, outputs]);
+        }
+    }
+}
+
+/// One large weight makes all others of its block numbers below the smallest normal one.
+#[test]
+#[ignore = "needs a GPU"]
+fn one_row_by_the_smallest_floats_of_8_bits_equals_the_portable_body() {
+    print_warnings();
+    let shape @ [outputs, inputs] = [32, 128];
+    let weight =
+        (0..outputs * inputs).map(|i| if i % inputs == 0 { 448.0 } else { (i % 15) as f32 / 512.0 - 7.0 / 512.0 });
+    let weight: Vec<f32> = weight.collect();
+    let device = Default::default();
+    let here_weight = Packed::<Flex>::pack(Format::Fp8, &weight, shape, &device).unpack();
+    let there_weight = Weight::Packed(Packed::pack(Format::Fp8, &weight, shape, &Default::default()));
+    for dtype in [DType::BF16, DType::F16] {
+        let first = Tensor::<Flex, 3>::zeros([1, 1, 1], (&device, DType::F32));
+        let x = Tensor::cat(vec![first, random([1, 1, inputs - 1], dtype) * 64.0], 2);
+        let [got] = Cuda::linears(
+            Input { x: there::<Cuda, 3>(x.clone(), dtype), norm: None },
+            [&Linear::of(there_weight.clone(), None)],
+        );
+        let want = portable::linear(x, &Linear::of(Weight::Dense(param(here_weight.clone())), None));
+        same(got, want, dtype, "smallest floats");
+    }
 }
 
 fn linear_of_all(x: DType) {

@@ -17,8 +17,11 @@ pub struct Splits {
     pub len: usize,
 }
 
-/// Runs at most: what they leave behind has to be put together by one unit.
+/// Runs at most: what they leave behind has to be put together by one cube.
 const MOST: usize = 32;
+
+/// Units of such a cube.
+const UNITS: usize = 256;
 
 impl Splits {
     /// As near to `wanted` as `keys` allow that are gone through `block` at a time.
@@ -55,25 +58,28 @@ impl Splits {
         let [batch, queries, heads, head_dim]: [usize; 4] = out.meta.shape().dims();
         let rows = batch * queries * heads;
         let dtype = out.dtype.into();
+        let vectors = head_dim / width;
+        let parties = (UNITS / vectors).max(1);
         // SAFETY: a cube reads and writes its own row alone, of which there are as many as cubes.
         unsafe {
             launch!(
                 join::Join beside out,
                 CubeCount::Static(rows as u32, 1, 1),
-                CubeDim::new_1d((head_dim / width) as u32);
+                CubeDim::new_2d(vectors as u32, parties as u32);
                 X = dtype; N = width;
                 shares: Array<Vector<f32, join::N>> = array(shares),
                 marks: Array<f32> = array(marks),
                 out: Array<Vector<join::X, join::N>> = array(out),
                 rows: usize = rows,
                 splits: usize = self.count;
-                dtype = dtype,
+                vectors = vectors, parties = parties, dtype = dtype,
             );
         }
     }
 }
 
-/// One cube puts one head of one query together, a unit a vector.
+/// One cube puts one head of one query together: its units take the vectors of as many runs at once as there are
+/// parties, since what takes time is that memory answers.
 #[cube(launch_unchecked)]
 fn join<X: Float, N: Size>(
     shares: &Array<Vector<f32, N>>, // [splits, rows, head_dim]
@@ -81,22 +87,46 @@ fn join<X: Float, N: Size>(
     out: &mut Array<Vector<X, N>>,  // [rows, head_dim]
     rows: usize,
     splits: usize,
+    #[comptime] vectors: usize,
+    #[comptime] parties: usize,
     #[define(X)] _dtype: StorageType,
 ) {
-    let (row, vectors) = (CUBE_POS_X as usize, CUBE_DIM_X as usize);
-    let mut top = f32::min_value();
-    for split in 0..splits {
-        top = max(top, marks[2 * (split * rows + row)]);
-    }
-    let mut sum = 0.0f32;
+    let (row, x, party) = (CUBE_POS_X as usize, UNIT_POS_X as usize, UNIT_POS_Y as usize);
+    let mut tops = SharedMemory::<f32>::new(parties);
+    let mut sums = SharedMemory::<f32>::new(parties);
+    let mut mixtures = SharedMemory::<Vector<f32, N>>::new(comptime!(parties * vectors));
+    let (mut top, mut sum) = (f32::min_value(), 0.0f32);
     let mut mixture = Vector::<f32, N>::new(0.0f32);
-    for split in 0..splits {
+    let mut split = party;
+    while split < splits {
         let at = split * rows + row;
-        let weight = f32::exp(marks[2 * at] - top);
-        sum += marks[2 * at + 1] * weight;
-        mixture += shares[at * vectors + UNIT_POS_X as usize] * Vector::new(weight);
+        let (mark, share) = (marks[2 * at], shares[at * vectors + x]);
+        let highest = max(top, mark);
+        let (before, weight) = (f32::exp(top - highest), f32::exp(mark - highest));
+        sum = sum * before + marks[2 * at + 1] * weight;
+        mixture = mixture * Vector::new(before) + share * Vector::new(weight);
+        top = highest;
+        split += parties;
     }
-    // A query of padding has seen nothing: 0 / tiny.
-    let share = mixture * Vector::new(1.0f32 / max(sum, f32::MIN_POSITIVE));
-    out[row * vectors + UNIT_POS_X as usize] = Vector::cast_from(share);
+    tops[party] = top;
+    sums[party] = sum;
+    mixtures[party * vectors + x] = mixture;
+    sync_cube();
+    if party == 0 {
+        #[unroll]
+        for party in 0..parties {
+            top = max(top, tops[party]);
+        }
+        sum = 0.0f32;
+        mixture = Vector::new(0.0f32);
+        #[unroll]
+        for party in 0..parties {
+            let weight = f32::exp(tops[party] - top);
+            sum += sums[party] * weight;
+            mixture += mixtures[party * vectors + x] * Vector::new(weight);
+        }
+        // A query of padding has seen nothing: 0 / tiny.
+        let share = mixture * Vector::new(1.0f32 / max(sum, f32::MIN_POSITIVE));
+        out[row * vectors + x] = Vector::cast_from(share);
+    }
 }

@@ -190,11 +190,11 @@ fn tiles<X: Float, N: Size>(
                 mask(&mut products, &position, key_position, b * COLUMNS + 2 * j, scale, softcap, window, caps);
                 scores.push(products);
             }
-            if ahead {
+            if comptime!(!ahead) {
+                coming.load_values(v, &place, at, vectors);
+            } else if at + KEYS < end {
                 coming.load_positions(key_positions, &place, at + KEYS);
                 coming.load_keys(k, &place, at + KEYS, vectors);
-            } else {
-                coming.load_values(v, &place, at, vectors);
             }
             running.weigh(&mut scores);
             let (upper, lower) = (scores.index(0usize), scores.index(1usize));
@@ -213,7 +213,7 @@ fn tiles<X: Float, N: Size>(
                     multiply::<X>(&weights, &right, running.mixed.index_mut(part * width + n));
                 }
             }
-            if ahead {
+            if ahead && at + KEYS < end {
                 coming.load_values(v, &place, at + KEYS, vectors);
             }
         }

@@ -115,15 +115,17 @@ impl Running {
         for part in 0..comptime!(vectors / COLUMNS) {
             #[unroll]
             for r in 0..2usize {
-                #[unroll]
-                for c in 0..2usize {
-                    let mut vector = Vector::<f32, N>::empty();
+                if first + i + 8 * r < rows {
                     #[unroll]
-                    for n in 0..width {
-                        let numbers = self.mixed.index(part * width + n)[r];
-                        vector[n] = numbers[c];
+                    for c in 0..2usize {
+                        let mut vector = Vector::<f32, N>::empty();
+                        #[unroll]
+                        for n in 0..width {
+                            let numbers = self.mixed.index(part * width + n)[r];
+                            vector[n] = numbers[c];
+                        }
+                        mixed[(plane * TILE + i + 8 * r) * COLUMNS + 2 * j + c] = vector;
                     }
-                    mixed[(plane * TILE + i + 8 * r) * COLUMNS + 2 * j + c] = vector;
                 }
             }
             sync_cube();

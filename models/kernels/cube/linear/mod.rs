@@ -1,11 +1,14 @@
 //! Linear layers: weights multiplied as they are read, dense or packed.
 
+mod block;
 mod dense;
 mod input;
 mod packed;
 mod panels;
 mod planes;
 mod product;
+mod row;
+mod row_codes;
 mod staged;
 mod tiles;
 mod tiles_load;

@@ -7,7 +7,6 @@ use cubecl::prelude::*;
 
 use super::input::Input;
 use super::planes::Blueprint;
-use super::staged::Staged;
 use super::weights::Weights;
 use crate::kernels::cube::tensor::PLANE;
 use crate::weight::{Format, GROUP};
@@ -20,11 +19,10 @@ const HALF: usize = GROUP / 2;
 
 /// Each unit's share of the products with packed weights, and of the rows' squares.
 ///
-/// The first weights are on their way while a row is staged, the next while others are multiplied.
+/// The next weights are on their way while others are multiplied.
 #[cube]
 pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
-    staged: &mut Sequence<Staged<X, N>>,
     matrices: &Sequence<Weights<W, S, A, M>>,
     first_row: usize,
     first_output: usize,
@@ -47,9 +45,6 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
     for l in 0..loads {
         let at = group + comptime!(l * PLANE as usize);
         load::<W, S, A, M>(matrices, first_output, at, groups, &mut codes, &mut scales, l, first_matrix, blueprint);
-    }
-    if comptime!(blueprint.stages_late()) {
-        staged.index_mut(0usize).fill(input, blueprint.normed);
     }
     while group < groups {
         #[unroll]
@@ -81,11 +76,8 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
             if at < groups {
                 #[unroll]
                 for r in 0..rows {
-                    let values = if comptime!(blueprint.staged > 0) {
-                        staged.index(0usize).group(at)
-                    } else {
-                        values::<X, G, N>(input, min(first_row + r, input.rows - 1), at, squares, r, blueprint)
-                    };
+                    let row = min(first_row + r, input.rows - 1);
+                    let values = values::<X, G, N>(input, row, at, squares, r, blueprint);
                     #[unroll]
                     for o in 0..columns {
                         let step = steps.index(o);
@@ -96,9 +88,6 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
             }
         }
         group += comptime!(loads * PLANE as usize);
-    }
-    if comptime!(blueprint.staged > 0 && blueprint.normed) {
-        squares[0] = staged.index(0usize).squares();
     }
 }
 

@@ -6,7 +6,6 @@ use super::dense::dense_products;
 use super::input::{Input, input};
 use super::packed::{WORDS, packed_products};
 use super::product::{Ending, Product};
-use super::staged::Staged;
 use super::weights::{Weights, dtypes, weights};
 use crate::config::Activation;
 use crate::kernels::cube::elementwise::{Pairwise, combined};
@@ -32,13 +31,11 @@ pub struct Blueprint {
     pub rounds: bool,
     end: Ending,
     pub format: Option<Format>,
-    /// Numbers that there is room for in shared memory, where a row of input is staged there.
-    pub staged: usize,
 }
 
 impl Blueprint {
     /// What was fastest on an H200 with the matrices of a Llama of 8B.
-    fn new<R: CubeRuntime>(product: &Product<R>, width: usize) -> Self {
+    fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
         let (end, format) = (product.end.kind(), product.layers[0].weight.format());
         let gated = matches!(end, Ending::Gated(_));
         let (rows, outputs, loads) = match (product.rows == 1, format) {
@@ -54,30 +51,13 @@ impl Blueprint {
         };
         let (layers, normed, bias) = (product.layers.len(), product.norm.is_some(), product.has_bias());
         let rounds = product.x.dtype != DType::F32;
-        let stages = product.rows == 1 && format.is_some() && product.x.dtype.size() == 2 && width == WIDTH;
-        let staged = if stages { room(product).unwrap_or(0) } else { 0 };
-        Self { rows, outputs, loads, layers, normed, bias, rounds, end, format, staged }
-    }
-
-    /// Whether a row is staged once weights are on their way: where all planes of a cube multiply the same matrices.
-    pub fn stages_late(&self) -> bool {
-        self.staged > 0 && self.end != Ending::Each
+        Self { rows, outputs, loads, layers, normed, bias, rounds, end, format }
     }
 
     /// Outputs that a plane makes of each row at once: a gate and its partner together.
     pub fn columns(&self) -> usize {
         if matches!(self.end, Ending::Gated(_)) { 2 * self.outputs } else { self.outputs }
     }
-}
-
-/// Numbers of a vector of a staged row.
-const WIDTH: usize = 8;
-
-/// Room for a staged row, in numbers: of few sizes, since each is a kernel of its own.
-fn room<R: CubeRuntime>(product: &Product<R>) -> Option<usize> {
-    let room = product.inputs.next_power_of_two();
-    let bytes = room * product.x.dtype.size() + 2 * room / GROUP * size_of::<f32>() + 1024;
-    (bytes <= product.x.client.properties().hardware.max_shared_memory_size).then_some(room)
 }
 
 /// Multiplies any float dtypes and formats, in f32; `None` where groups of packed weights do not fill the rows.
@@ -96,13 +76,9 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
         }
         Some(_) => return None,
     };
-    let blueprint = Blueprint::new(product, width);
+    let blueprint = Blueprint::new(product);
     // Outputs of a plane belong to one matrix; those of a gate and its partner are made together.
-    let blocks = |outputs: usize| outputs.div_ceil(blueprint.outputs);
-    let planes = match blueprint.end {
-        Ending::Each => product.layers.iter().map(|layer| blocks(layer.outputs)).sum(),
-        _ => blocks(product.layers[0].outputs),
-    };
+    let planes = product.blocks(blueprint.outputs);
     let row_tiles = product.rows.div_ceil(blueprint.rows);
     let gain = product.norm.as_ref().map_or(x.dtype, |(gain, _)| gain.dtype);
     let [codes_dtype, scales, bias] = dtypes(product);
@@ -139,15 +115,6 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
     #[comptime] blueprint: Blueprint,
     #[define(X, G, W, S, A)] _dtypes: [StorageType; 5],
 ) {
-    let mut staged = Sequence::<Staged<X, N>>::new();
-    if comptime!(blueprint.staged > 0) {
-        let width = N::value().comptime();
-        let mut row = Staged::<X, N>::new(input.vectors / comptime!(GROUP / width), blueprint);
-        if comptime!(!blueprint.stages_late()) {
-            row.fill(input, blueprint.normed);
-        }
-        staged.push(row);
-    }
     let cube = CUBE_POS_X as usize;
     let first_row = cube % row_tiles * blueprint.rows;
     let mut plane = cube / row_tiles * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
@@ -164,15 +131,8 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
                     if plane < blocks {
                         found = true;
                         let first_output = plane * blueprint.outputs;
-                        let sums = products::<X, G, W, S, A, N, M>(
-                            input,
-                            &mut staged,
-                            matrices,
-                            first_row,
-                            first_output,
-                            m,
-                            blueprint,
-                        );
+                        let sums =
+                            products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, m, blueprint);
                         #[unroll]
                         for r in 0..blueprint.rows {
                             #[unroll]
@@ -194,15 +154,7 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
         Ending::Add => {
             let first_output = plane * blueprint.outputs;
             let matrix = matrices.index(0usize);
-            let sums = products::<X, G, W, S, A, N, M>(
-                input,
-                &mut staged,
-                matrices,
-                first_row,
-                first_output,
-                0usize,
-                blueprint,
-            );
+            let sums = products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, 0usize, blueprint);
             #[unroll]
             for r in 0..blueprint.rows {
                 #[unroll]
@@ -219,15 +171,7 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
         Ending::Gated(activation) => {
             let first_output = plane * blueprint.outputs;
             let matrix = matrices.index(0usize);
-            let sums = products::<X, G, W, S, A, N, M>(
-                input,
-                &mut staged,
-                matrices,
-                first_row,
-                first_output,
-                0usize,
-                blueprint,
-            );
+            let sums = products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, 0usize, blueprint);
             #[unroll]
             for r in 0..blueprint.rows {
                 #[unroll]
@@ -256,7 +200,6 @@ pub fn gated(gate: f32, up: f32, #[comptime] activation: Activation) -> f32 {
 #[cube]
 fn products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
-    staged: &mut Sequence<Staged<X, N>>,
     matrices: &Sequence<Weights<W, S, A, M>>,
     first_row: usize,
     first_output: usize,
@@ -275,17 +218,7 @@ fn products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Si
         squares[r] = 0.0f32;
     }
     if comptime!(blueprint.format.is_some()) {
-        packed_products(
-            input,
-            staged,
-            matrices,
-            first_row,
-            first_output,
-            &mut sums,
-            &mut squares,
-            first_matrix,
-            blueprint,
-        );
+        packed_products(input, matrices, first_row, first_output, &mut sums, &mut squares, first_matrix, blueprint);
     } else {
         dense_products(input, matrices, first_row, first_output, &mut sums, &mut squares, first_matrix, blueprint);
     }

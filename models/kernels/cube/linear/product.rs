@@ -3,7 +3,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{planes, tiles};
+use super::{planes, row, tiles};
 use crate::config::Activation;
 use crate::kernels::cube::norm::rms_norm;
 use crate::kernels::cube::tensor::{contiguous, empty, has_planes, part, readable};
@@ -98,6 +98,12 @@ impl<R: CubeRuntime> Product<R> {
         self.layers[0].bias.is_some()
     }
 
+    /// Blocks of `size` rows of the matrices; where several make one result, of the first alone.
+    pub fn blocks(&self, size: usize) -> usize {
+        let results = if matches!(self.end, End::Each) { self.layers.len() } else { 1 };
+        self.layers[..results].iter().map(|layer| layer.outputs.div_ceil(size)).sum()
+    }
+
     /// What is added at the end, if anything is.
     pub fn residual(&self) -> Option<&CubeTensor<R>> {
         match &self.end {
@@ -159,7 +165,9 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
     let y = empty(&x, Shape::from([batch, seq, widths.iter().sum()]));
     let mut product = Product { x, norm: hidden.norm, layers, end, y, rows, inputs };
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
-    if rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product) {
+    if row::launch(&product).is_some() {
+        // Done.
+    } else if rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product) {
         // Rows are normed once, not by every cube.
         if let Some((weight, eps)) = product.norm.take() {
             product.x = rms_norm(&product.x, &weight, eps)?;

@@ -1,108 +1,109 @@
 use cubecl::prelude::*;
 
 use super::input::Input;
-use super::planes::{Blueprint, PLANES};
+use super::row::Blueprint;
 use crate::kernels::cube::tensor::PLANE;
 use crate::weight::GROUP;
 
+/// Groups that are multiplied together, one for each column of the right operand.
+pub const EIGHT: usize = 8;
+
 /// A row of input in a cube's shared memory, times the norm's weight where there is one.
-///
-/// Units that take neighbouring groups read neighbouring vectors, which costs one round of the memory's banks in place of
-/// four, and the norm's part is done once for all planes.
 #[derive(CubeType)]
-pub struct Staged<X: Float, N: Size> {
-    /// `[vectors of a group, groups]`.
-    numbers: SharedMemory<Vector<X, N>>,
-    /// `[halves of a group, groups]`: their sums.
+pub struct Staged<M: Size> {
+    /// `[groups, 4]` vectors of four pairs, and four of noughts behind the last: of every four numbers the even ones make
+    /// a pair, and the odd ones, as they lie in a word of codes.
+    pairs: SharedMemory<Vector<u32, M>>,
+    /// `[groups]`: their sums.
     sums: SharedMemory<f32>,
     /// The planes' sums of squares.
     squares: SharedMemory<f32>,
-    groups: usize,
 }
 
 #[cube]
-impl<X: Float, N: Size> Staged<X, N> {
+impl<M: Size> Staged<M> {
     /// Room for a row, not yet written.
-    pub fn new(groups: usize, #[comptime] blueprint: Blueprint) -> Staged<X, N> {
-        let width = N::value().comptime();
-        Staged::<X, N> {
-            numbers: SharedMemory::new(comptime!(blueprint.staged / width)),
-            sums: SharedMemory::new(comptime!(2 * blueprint.staged / GROUP)),
-            squares: SharedMemory::new(comptime!(PLANES as usize)),
-            groups,
+    pub fn new(#[comptime] blueprint: Blueprint) -> Staged<M> {
+        Staged::<M> {
+            pairs: SharedMemory::new(comptime!(4 * (blueprint.room + 1))),
+            sums: SharedMemory::new(blueprint.room),
+            squares: SharedMemory::new(comptime!(blueprint.planes())),
         }
     }
 
-    /// Takes the row in; to be called by all units of the cube.
-    pub fn fill<G: Float>(&mut self, input: &Input<X, G, N>, #[comptime] normed: bool) {
+    /// Takes the row in, with noughts up to the next eight groups; to be called by all units of the cube.
+    pub fn fill<X: Float, G: Float, N: Size>(&mut self, input: &Input<X, G, N>, #[comptime] blueprint: Blueprint) {
         let width = N::value().comptime();
-        let of_group = comptime!(GROUP / width);
-        let mut squares = 0.0f32;
-        let mut first = 0usize.runtime();
-        while first < input.vectors {
-            let (i, at) = (first + UNIT_POS as usize, min(first + UNIT_POS as usize, input.vectors - 1));
-            let mut value = Vector::<f32, N>::cast_from(input.x[at]);
-            if normed {
-                let square = value * value;
-                #[unroll]
-                for j in 0..width {
-                    squares += select(i < input.vectors, square[j], 0.0f32);
-                }
-                value *= Vector::cast_from(input.gain.as_ref().unwrap()[at]);
+        let mut squares = Array::<f32>::new(1usize);
+        squares[0] = 0.0f32;
+        let mut i = UNIT_POS as usize;
+        // Whole planes.
+        while i < comptime!(4 * blueprint.room) {
+            let inside = i < input.vectors;
+            let mut rounded = Vector::<X, N>::new(X::from_int(0));
+            if inside {
+                rounded = Vector::cast_from(input.normed(0usize.runtime(), i, &mut squares, 0usize, blueprint.normed));
             }
-            let rounded = Vector::<X, N>::cast_from(value);
             let numbers = Vector::<f32, N>::cast_from(rounded);
+            let mut mixed = Vector::<X, N>::empty();
             let mut sum = 0.0f32;
             #[unroll]
-            for j in 0..width {
-                sum += numbers[j];
+            for n in 0..width {
+                sum += numbers[n];
+                mixed[n] = rounded[comptime!(n / 4 * 4 + [0, 2, 1, 3][n % 4])];
             }
-            // Two neighbours make half a group.
+            self.pairs[i] = Vector::reinterpret(mixed);
+            // Four neighbours make a group.
             sum += plane_shuffle_xor(sum, 1u32);
-            if i < input.vectors {
-                let (group, part) = (i / of_group, i % of_group);
-                self.numbers[part * self.groups + group] = rounded;
-                if part % 2 == 0 {
-                    self.sums[part / 2 * self.groups + group] = sum;
-                }
+            sum += plane_shuffle_xor(sum, 2u32);
+            if i % 4 == 0 {
+                self.sums[i / 4] = sum;
             }
-            first += comptime!(PLANES as usize * PLANE as usize);
+            i += comptime!(blueprint.planes() * PLANE as usize);
         }
-        if normed {
-            squares = plane_sum(squares);
+        if UNIT_POS < 4 {
+            self.pairs[comptime!(4 * blueprint.room) + UNIT_POS as usize] = Vector::new(0u32);
+        }
+        if comptime!(blueprint.normed) {
+            let square = plane_sum(squares[0]);
             if UNIT_POS_X == 0 {
-                self.squares[UNIT_POS_Y as usize] = squares;
+                self.squares[UNIT_POS_Y as usize] = square;
             }
         }
         sync_cube();
     }
 
-    /// The inputs that a group is multiplied by, and behind them the sums of both halves.
-    pub fn group(&self, group: usize) -> Array<f32> {
-        let width = N::value().comptime();
-        let mut values = Array::<f32>::new(comptime!(GROUP + 2));
+    /// The pairs of a group, or noughts.
+    pub fn pairs(&self, group: usize, wanted: bool, #[comptime] blueprint: Blueprint) -> Array<u32> {
+        let first = 4 * select(wanted, group, blueprint.room.runtime());
+        let mut words = Array::<u32>::new(comptime!(GROUP / 2));
         #[unroll]
-        for v in 0..comptime!(GROUP / width) {
-            let vector = Vector::<f32, N>::cast_from(self.numbers[v * self.groups + group]);
+        for v in 0..4usize {
+            let vector = self.pairs[first + v];
             #[unroll]
-            for j in 0..width {
-                values[v * width + j] = vector[j];
+            for n in 0..4usize {
+                words[4 * v + n] = vector[n];
             }
         }
-        values[GROUP] = self.sums[group];
-        values[comptime!(GROUP + 1)] = self.sums[self.groups + group];
-        values
+        words
     }
 
-    /// The row's sum of squares, in one unit of each plane.
-    pub fn squares(&self) -> f32 {
-        let mut sum = 0.0f32;
-        if UNIT_POS_X == 0 {
+    /// The sum of a group.
+    pub fn sum(&self, group: usize) -> f32 {
+        self.sums[group]
+    }
+
+    /// What products with the row are to be multiplied by: its norm's scale, or 1.
+    pub fn scale<X: Float, G: Float, N: Size>(&self, input: &Input<X, G, N>, #[comptime] blueprint: Blueprint) -> f32 {
+        let mut scale = 1.0f32;
+        if comptime!(blueprint.normed) {
+            let mut sum = 0.0f32;
             #[unroll]
-            for plane in 0..comptime!(PLANES as usize) {
+            for plane in 0..blueprint.planes() {
                 sum += self.squares[plane];
             }
+            scale = 1.0f32 / f32::sqrt(sum / input.numbers + input.eps);
         }
-        sum
+        scale
     }
 }

@@ -2,6 +2,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
+use super::block::{Block, bias_of};
 use super::input::{Input, input};
 use super::planes::gated;
 use super::product::{Ending, Product};
@@ -79,12 +80,7 @@ pub fn suits<R: CubeRuntime>(product: &Product<R>) -> bool {
 /// Multiplies on tensor cores, with sums in f32; the input is normed already.
 pub fn launch<R: CubeRuntime>(product: &Product<R>) {
     let (x, blueprint) = (&product.x, Blueprint::new(product));
-    let blocks = |outputs: usize| outputs.div_ceil(OUTPUTS);
-    let blocks = match blueprint.end {
-        Ending::Each => product.layers.iter().map(|layer| blocks(layer.outputs)).sum(),
-        Ending::Gated(_) => product.layers[0].outputs.div_ceil(OUTPUTS / 2),
-        Ending::Add => blocks(product.layers[0].outputs),
-    };
+    let blocks = product.blocks(if blueprint.is_gated() { OUTPUTS / 2 } else { OUTPUTS });
     let words = match blueprint.format {
         None => WIDTH,
         Some(Format::Int4) => 1,
@@ -108,45 +104,6 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) {
     }
 }
 
-/// The rows of a matrix that a cube multiplies.
-#[derive(CubeType, Clone, Copy)]
-pub struct Block {
-    /// Which matrix.
-    pub matrix: usize,
-    /// The first of the rows.
-    pub first: usize,
-    /// Rows of the matrix.
-    pub outputs: usize,
-    /// Rows of the matrices before it.
-    before: usize,
-}
-
-/// The cube's own block.
-#[cube]
-fn block<W: Numeric, S: Numeric, A: Float, M: Size>(
-    matrices: &Sequence<Weights<W, S, A, M>>,
-    #[comptime] blueprint: Blueprint,
-) -> Block {
-    let mut block = CUBE_POS_Y as usize;
-    let (mut matrix, mut outputs, mut before) = (0usize.runtime(), matrices.index(0usize).outputs, 0usize.runtime());
-    if comptime!(blueprint.is_gated()) {
-        block *= comptime!(OUTPUTS / 2);
-    } else {
-        #[unroll]
-        for m in 1..blueprint.layers {
-            let blocks = (outputs + comptime!(OUTPUTS - 1)) / OUTPUTS;
-            if matrix == comptime!(m - 1) && block >= blocks {
-                block -= blocks;
-                before += outputs;
-                matrix = m.runtime();
-                outputs = matrices.index(m).outputs;
-            }
-        }
-        block *= OUTPUTS;
-    }
-    Block { matrix, first: block, outputs, before }
-}
-
 /// One cube makes a block of the result: each plane multiplies blocks of the depth as wide as four vectors, the next
 /// weights are on their way meanwhile, and at the end the planes put their sums together.
 ///
@@ -164,7 +121,11 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     let (row_tiles, stages) = comptime!((blueprint.row_tiles(), blueprint.stages));
     let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
     let first_row = CUBE_POS_X as usize * blueprint.rows;
-    let block = block::<W, S, A, M>(matrices, blueprint);
+    let (size, layers) = comptime!(match blueprint.end {
+        Ending::Gated(_) => (OUTPUTS / 2, 1),
+        _ => (OUTPUTS, blueprint.layers),
+    });
+    let block = Block::nth::<W, S, A, M>(matrices, CUBE_POS_Y as usize, size, layers);
 
     let one = matrices.index(0usize).one;
     let mut sums = Sequence::<Array<Pair<f32>>>::new();
@@ -222,7 +183,6 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     // A round for each tile of rows: [planes, columns, outputs].
     let mut shared = SharedMemory::<f32>::new(comptime!(blueprint.sums()));
     let unit = UNIT_POS as usize;
-    let outputs = comptime!(if blueprint.is_gated() { OUTPUTS / 2 } else { OUTPUTS });
     #[unroll]
     for r in 0..row_tiles {
         if first_row + r * COLUMNS < input.rows {
@@ -237,12 +197,12 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
                 shared[at + OUTPUTS + 8] = lower[1];
             }
             sync_cube();
-            let (row, at) = (first_row + r * COLUMNS + unit / outputs, unit / outputs * OUTPUTS + unit % outputs);
-            let output = block.first + unit % outputs;
-            if unit < COLUMNS * outputs && row < input.rows && output < block.outputs {
+            let (row, at) = (first_row + r * COLUMNS + unit / size, unit / size * OUTPUTS + unit % size);
+            let output = block.first + unit % size;
+            if unit < COLUMNS * size && row < input.rows && output < block.outputs {
                 let mut sum = summed(&shared, at, blueprint);
                 if comptime!(blueprint.bias) {
-                    sum += bias_of::<W, S, A, M>(matrices, block.matrix, output, blueprint);
+                    sum += bias_of::<W, S, A, M>(matrices, block.matrix, output, layers);
                 }
                 let place = block.before * input.rows + row * block.outputs + output;
                 match blueprint.end {
@@ -251,7 +211,7 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
                         sum += f32::cast_from(residual.as_ref().unwrap()[place]);
                     }
                     Ending::Gated(activation) => {
-                        let mut up = summed(&shared, at + outputs, blueprint);
+                        let mut up = summed(&shared, at + size, blueprint);
                         if comptime!(blueprint.bias) {
                             up += f32::cast_from(matrices.index(1usize).bias.as_ref().unwrap()[output]);
                         }
@@ -274,22 +234,4 @@ fn summed(shared: &SharedMemory<f32>, at: usize, #[comptime] blueprint: Blueprin
         sum += shared[p * COLUMNS * OUTPUTS + at];
     }
     sum
-}
-
-/// The bias of an output; of a gate and its partner, the gate's.
-#[cube]
-fn bias_of<W: Numeric, S: Numeric, A: Float, M: Size>(
-    matrices: &Sequence<Weights<W, S, A, M>>,
-    matrix: usize,
-    output: usize,
-    #[comptime] blueprint: Blueprint,
-) -> f32 {
-    let mut bias = 0.0f32;
-    #[unroll]
-    for m in 0..blueprint.layers {
-        if matrix == m {
-            bias = f32::cast_from(matrices.index(m).bias.as_ref().unwrap()[output]);
-        }
-    }
-    bias
 }

@@ -1,8 +1,9 @@
 use cubecl::prelude::*;
 
+use super::block::Block;
 use super::input::Input;
 use super::packed::{code, scale_of, step};
-use super::tiles::{Block, Blueprint, DEPTH, OUTPUTS};
+use super::tiles::{Blueprint, DEPTH, OUTPUTS};
 use super::weights::Weights;
 use crate::kernels::cube::mma::COLUMNS;
 use crate::weight::{Format, GROUP};
