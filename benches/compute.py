@@ -5,7 +5,8 @@
 
 Weights of Llama-3.1-8B's shapes (32 layers unless LAYERS says otherwise) go to /dev/shm, in bf16 and packed, 45 GB in
 all. A layer's time is the difference between all layers and half of them, so that embedding, head and sampling do not
-count. LEVERET names the command. PyTorch runs transformers' LlamaForCausalLM with sdpa on the same shapes.
+count; TURNS (2) says how often each is measured. LEVERET names the command. PyTorch runs transformers'
+LlamaForCausalLM with sdpa on the same shapes.
 """
 
 import json
@@ -19,6 +20,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LEVERET = os.environ.get("LEVERET", f"{ROOT}/target/release/leveret")
 MEMORY = "/dev/shm/leveret-compute"
+TURNS = int(os.environ.get("TURNS", 2))
 
 
 def leveret(*args, as_json=True):
@@ -51,15 +53,17 @@ def checkpoints(layers):
 
 
 def resident(folders, weights, layers, prompt, tokens, *flags):
-    """Milliseconds of a decode pass and of a prefill, a layer and as a whole."""
-    whole, half = (bench(folders[weights, count], prompt, tokens, *flags) for count in (layers, layers // 2))
+    """Milliseconds of a decode pass and of a prefill, a layer and as a whole: medians of TURNS turns."""
     row = {"weights": weights, "prompt": prompt, "flags": list(flags)}
-    for report in (whole, half):
-        if "error" in report:
-            return {**row, **report}
+    turns = [[bench(folders[weights, count], prompt, tokens, *flags) for count in (layers, layers // 2)]
+             for _ in range(TURNS)]
+    failed = [report for turn in turns for report in turn if "error" in report]
+    if failed:
+        return {**row, **failed[0]}
     for part in ("decode", "prefill"):
-        seconds = whole[part]["seconds"], half[part]["seconds"]
-        row[part] = {"ms": 1e3 * seconds[0], "ms_a_layer": 1e3 * (seconds[0] - seconds[1]) / (layers - layers // 2)}
+        whole, half = (statistics.median(turn[i][part]["seconds"] for turn in turns) for i in (0, 1))
+        row[part] = {"ms": 1e3 * whole, "ms_a_layer": 1e3 * (whole - half) / (layers - layers // 2)}
+    whole = turns[0][0]
     return {**row, "first_ttft": whole["first_ttft"], "peak_device_bytes": whole["peak_device_bytes"]}
 
 

@@ -1,5 +1,6 @@
 //! Logits → token.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -106,18 +107,27 @@ impl Sampler {
         Self { bias: bias.to_vec(), ..self }
     }
 
-    /// The next token for finite `logits`, one for each entry of the vocabulary, among those that `mask` leaves.
-    pub(crate) fn sample(&mut self, logits: &[f32], mask: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<u32> {
-        let mut logits = logits.to_vec();
-        self.penalise(&mut logits);
-        mask(&mut logits)?;
-        if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
-            return Err(Error::Constraint { reason: "no token may follow".to_owned() });
+    /// The next token for finite `logits`, one for each entry of the vocabulary, among those that `mask` leaves where
+    /// it is given.
+    pub(crate) fn sample(
+        &mut self,
+        logits: &[f32],
+        mask: Option<impl FnOnce(&mut [f32]) -> Result<()>>,
+    ) -> Result<u32> {
+        let mut logits = Cow::Borrowed(logits);
+        if self.penalises() {
+            self.penalise(logits.to_mut());
+        }
+        if let Some(mask) = mask {
+            mask(logits.to_mut())?;
         }
         let id = match self.sampling.temperature > 0.0 {
             true => self.draw(&logits),
             false => likeliest(&logits),
         };
+        if logits.get(id as usize) == Some(&f32::NEG_INFINITY) {
+            return Err(Error::Constraint { reason: "no token may follow".to_owned() });
+        }
         self.note(id);
         Ok(id)
     }
@@ -137,6 +147,11 @@ impl Sampler {
         (0..drawn).for_each(|_| _ = self.rng.random::<f32>());
         self.drawn = drawn;
         reply.iter().for_each(|id| self.note(*id));
+    }
+
+    fn penalises(&self) -> bool {
+        let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.sampling;
+        repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0 || !self.bias.is_empty()
     }
 
     fn penalise(&self, logits: &mut [f32]) {
@@ -176,6 +191,7 @@ impl Sampler {
 /// vocabulary never is.
 struct Ranked {
     candidates: Vec<Candidate>,
+    /// How many of the first are in their places.
     sorted: usize,
 }
 
@@ -198,6 +214,7 @@ impl Ranked {
     fn kept(&mut self, sampling: &Sampling) -> (usize, f32) {
         let len = self.candidates.len();
         if sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
+            // All; what rounding leaves goes to the likeliest.
             return (len, 1.0);
         }
         let least = self.get(0).1 * sampling.min_p;
@@ -269,7 +286,7 @@ mod tests {
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 2.5];
 
     fn next(sampler: &mut Sampler) -> u32 {
-        sampler.sample(&LOGITS, |_| Ok(())).unwrap()
+        sampler.sample(&LOGITS, None::<fn(&mut [f32]) -> Result<()>>).unwrap()
     }
 
     /// The tokens that the filters leave, likeliest first.
@@ -337,7 +354,7 @@ mod tests {
             logits[..4].fill(f32::NEG_INFINITY);
             Ok(())
         };
-        assert!((0..50).all(|_| sampler.sample(&LOGITS, mask).unwrap() == 4));
+        assert!((0..50).all(|_| sampler.sample(&LOGITS, Some(mask)).unwrap() == 4));
         let mut other = Sampler::new(sampling, 3, &[]);
         other.resume(sampler.drawn(), &[4; 50]);
         assert!((0..50).all(|_| next(&mut sampler) == next(&mut other)));
@@ -351,7 +368,42 @@ mod tests {
         assert!(logprobs(&LOGITS, 2, 0).top.is_empty());
     }
 
+    /// The same by sorting all.
+    fn filtered(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
+        let mut all: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
+        all.sort_by(likelier);
+        all.truncate(if sampling.top_k == 0 { all.len() } else { sampling.top_k });
+        let weight = |logit: f32| ((logit - all[0].1) / sampling.temperature).exp();
+        let total: f32 = all.iter().map(|(_, logit)| weight(*logit)).sum();
+        let mut sum = 0.0;
+        let mut left = Vec::new();
+        for (id, p) in all.iter().map(|(id, logit)| (*id, weight(*logit) / total)) {
+            if p < sampling.min_p / total || sum >= sampling.top_p {
+                break;
+            }
+            sum += p;
+            left.push(id);
+        }
+        left
+    }
+
     proptest! {
+        /// Steps are large beside what the order of sums changes, and some are equal.
+        #[test]
+        fn no_more_is_sorted_than_is_asked_for_and_nothing_else_is_left(
+            steps in prop::collection::vec(0i32..40, 1..300), top_k in 0usize..350, top_p in 0.01f32..=1.0,
+            min_p in 0.0f32..=1.0,
+        ) {
+            let logits: Vec<_> = steps.iter().map(|step| *step as f32 / 4.0).collect();
+            let sampling = Sampling { temperature: 1.0, top_k, top_p, min_p, ..Sampling::default() };
+            let got: Vec<_> = candidates(&logits, &sampling).iter().map(|(id, _)| *id).collect();
+            let want = filtered(&logits, &sampling);
+            // At the edge of `top_p` the last bits of a sum decide.
+            let common = got.len().min(want.len());
+            prop_assert_eq!(&got[..common], &want[..common]);
+            prop_assert!(got.len().abs_diff(want.len()) <= 1, "{got:?} {want:?}");
+        }
+
         #[test]
         fn something_is_always_left(
             logits in prop::collection::vec(-80.0f32..80.0, 1..300), temperature in 0.01f32..5.0,

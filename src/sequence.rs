@@ -54,6 +54,9 @@ impl<'a> Sequence<'a> {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
+        if let Some((_, bias)) = options.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY) {
+            return Err(Error::Sampling { option: "logit_bias", found: bias.to_string(), expected: "numbers" });
+        }
         if tokenizer.is_none() && !options.stop.is_empty() {
             let found = options.stop.join(", ");
             return Err(Error::Sampling { option: "stop", found, expected: "none, since there is no tokenizer" });
@@ -116,8 +119,7 @@ impl<'a> Sequence<'a> {
 
     /// Chooses a token after `logits`; where a constraint leaves no choice after it, the tokens that must follow too.
     pub(crate) fn next(&mut self, logits: &[f32]) -> Result<Vec<Next>> {
-        let constraint = &mut self.constraint;
-        let mask = |logits: &mut [f32]| constraint.as_mut().map_or(Ok(()), |constraint| constraint.mask(logits));
+        let mask = self.constraint.as_mut().map(|constraint| |logits: &mut [f32]| constraint.mask(logits));
         let id = self.sampler.sample(logits, mask)?;
         let told = self.logprobs.map(|top| logprobs(logits, id, top));
         let mut all = vec![self.take(id, told)?];

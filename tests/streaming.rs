@@ -65,7 +65,18 @@ fn the_head_streams_in_parts() {
     assert!(plan.tiers.len() > 2 + 5, "{plan:?}");
     assert!(plan.devices[0].slot_len < 150_000, "{plan:?}");
     let mut whole = Model::<Flex>::from_pretrained(dir.path()).unwrap();
-    assert_eq!(streamed.logits(&PROMPT, &[]).unwrap(), whole.logits(&PROMPT, &[]).unwrap());
+    let logits = streamed.logits(&PROMPT, &[]).unwrap();
+    assert_eq!(logits, whole.logits(&PROMPT, &[]).unwrap());
+
+    // The last position's alone, of several sequences at once.
+    let prompts = [PROMPT.to_vec(), PROMPT[..3].to_vec()];
+    let streamed = streamed.generate_batch(prompts.clone(), &greedy(6)).unwrap().0;
+    assert_eq!(streamed, whole.generate_batch(prompts, &greedy(6)).unwrap().0);
+    let last = logits.last().unwrap();
+    assert_eq!(
+        last.iter().position(|logit| last.iter().all(|other| other <= logit)),
+        Some(streamed[0].tokens[0] as usize)
+    );
 }
 
 /// Many passes over one slot: nothing waits for itself, and nothing drifts.

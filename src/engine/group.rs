@@ -31,10 +31,10 @@ impl<'a, B: Backend> Group<'a, B> {
         self.tokens.iter().map(Vec::len).sum()
     }
 
-    /// Logits that are asked for, in rows.
-    pub(super) fn logits(&self) -> usize {
+    /// Rows of logits that are put together on the host: none where the last position alone is asked for.
+    pub(super) fn all_logits(&self) -> usize {
         match self.rows {
-            Rows::Last => self.positions.batch(),
+            Rows::Last => 0,
             Rows::All => self.positions.batch() * self.positions.columns(),
         }
     }

@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use burn::tensor::TensorData;
+
 /// Which positions of a pass to compute logits of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rows {
@@ -12,36 +14,52 @@ pub(crate) enum Rows {
 /// Logits in f32, one row of `vocab_size` for each position that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Logits {
-    values: Vec<f32>,
+    /// Where they were read to: of a large vocabulary each copy costs as much as choosing a token.
+    values: TensorData,
     vocab_size: usize,
 }
 
 impl Logits {
     pub(super) fn new(rows: usize, vocab_size: usize) -> Self {
-        Self { values: vec![0.0; rows * vocab_size], vocab_size }
+        Self { values: TensorData::new(vec![0.0f32; rows * vocab_size], [rows, vocab_size]), vocab_size }
+    }
+
+    /// All of them, row by row, as a device gives them.
+    pub(super) fn fill(&mut self, values: TensorData) {
+        self.values = values.convert::<f32>();
     }
 
     /// Puts some columns of some rows into place; `values` holds them row by row.
-    pub(super) fn put(&mut self, rows: impl Iterator<Item = usize>, columns: &Range<usize>, values: &[f32]) {
-        for (row, values) in rows.zip(values.chunks(columns.len())) {
-            self.values[row * self.vocab_size..][columns.clone()].copy_from_slice(values);
+    pub(super) fn put(&mut self, rows: impl Iterator<Item = usize>, columns: &Range<usize>, values: TensorData) {
+        let values = values.convert::<f32>();
+        let values = values.as_slice::<f32>().expect(F32).chunks(columns.len());
+        let all = self.values.as_mut_slice::<f32>().expect(F32);
+        for (row, values) in rows.zip(values) {
+            all[row * self.vocab_size..][columns.clone()].copy_from_slice(values);
         }
     }
 
     /// The last `width` columns of every sequence that has `columns` of them.
     pub(super) fn last_columns(self, columns: usize, width: usize) -> Self {
         let (row, from) = (columns * self.vocab_size, columns.saturating_sub(width) * self.vocab_size);
-        let values = self.values.chunks(row.max(1)).flat_map(|row| &row[from..]).copied().collect();
-        Self { values, vocab_size: self.vocab_size }
+        let values: Vec<f32> = self.values().chunks(row.max(1)).flat_map(|row| &row[from..]).copied().collect();
+        let shape = [values.len() / self.vocab_size.max(1), self.vocab_size];
+        Self { values: TensorData::new(values, shape), ..self }
     }
 
     pub(super) fn are_finite(&self) -> bool {
         // Among magnitudes, bits are in the order of numbers, and what is not finite comes last.
-        let greatest = self.values.iter().fold(0, |greatest, logit| greatest.max(logit.to_bits() & 0x7fff_ffff));
+        let greatest = self.values().iter().fold(0, |greatest, logit| greatest.max(logit.to_bits() & 0x7fff_ffff));
         f32::from_bits(greatest).is_finite()
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks(self.vocab_size)
+        self.values().chunks(self.vocab_size)
+    }
+
+    fn values(&self) -> &[f32] {
+        self.values.as_slice().expect(F32)
     }
 }
+
+const F32: &str = "logits are in f32";

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use burn::prelude::Tensor;
-use burn::tensor::{DType, TensorData, Transaction};
+use burn::tensor::{DType, Transaction};
 use leveret_models::Backend;
 use leveret_models::layers::{Mixture, Positions, Rope, RopeParameters, Routed, Step};
 
@@ -51,8 +51,8 @@ pub(super) struct Pass<B: Backend> {
     rope_of: Vec<usize>,
     /// Group by group.
     logits: Vec<Logits>,
-    /// Logits that the device still has: of what group, which of the vocabulary, and those of one chunk.
-    coming: Vec<(usize, Range<usize>, Tensor<B, 3>)>,
+    /// Group by group, logits of last positions that the device still has: `[batch, 1, columns]` of each unit of the head.
+    coming: Vec<Vec<Tensor<B, 3>>>,
     pub(super) marks: Marks<B>,
 }
 
@@ -106,8 +106,8 @@ impl<B: Backend> Engine<B> {
             chunks,
             marks: Marks::new(),
             hidden,
-            logits: groups.iter().map(|group| Logits::new(group.logits(), dims.vocab_size)).collect(),
-            coming: Vec::new(),
+            logits: groups.iter().map(|group| Logits::new(group.all_logits(), dims.vocab_size)).collect(),
+            coming: groups.iter().map(|_| Vec::new()).collect(),
             layer_inputs,
         };
         pass.marks.put(&pass.hidden);
@@ -156,11 +156,10 @@ impl<B: Backend> Engine<B> {
 }
 
 impl<B: Backend> Pass<B> {
-    /// Brings the hidden states to another device, by way of the host.
+    /// Brings what a pass carries to another device, by way of the host.
     fn move_to(&mut self, device: &B::Device) {
-        // Of one device at a time.
-        self.read_logits();
-        for x in self.hidden.iter_mut().chain(self.layer_inputs.iter_mut().flatten()) {
+        let states = self.hidden.iter_mut().chain(self.layer_inputs.iter_mut().flatten());
+        for x in states.chain(self.coming.iter_mut().flatten()) {
             let dtype = x.dtype();
             *x = Tensor::from_data(x.to_data(), (device, dtype));
         }
@@ -197,13 +196,16 @@ impl<B: Backend> Pass<B> {
                     self.hidden.iter_mut().for_each(|x| *x = head.norm(x.clone()));
                 }
                 for (chunk, x) in self.chunks.iter().zip(&self.hidden) {
-                    let (values, group) = (head.logits(x.clone()).cast(DType::F32), &groups[chunk.group]);
+                    let (values, group) = (head.logits(x.clone()), &groups[chunk.group]);
                     match group.rows {
-                        // Few: all are read together, so that the device is waited for once.
-                        Rows::Last => self.coming.push((chunk.group, columns.clone(), values)),
+                        // Few: they are read together at the end, so that the device is waited for once.
+                        Rows::Last => self.coming[chunk.group].push(values),
                         Rows::All => {
-                            let among = (chunk.columns.start, group.positions.columns());
-                            put(&mut self.logits[chunk.group], among, columns, values.into_data());
+                            let [batch, seq, _] = values.dims();
+                            let (start, width) = (chunk.columns.start, group.positions.columns());
+                            let row = |row| (0..seq).map(move |column| row * width + start + column);
+                            let values = values.cast(DType::F32).into_data();
+                            self.logits[chunk.group].put((0..batch).flat_map(row), columns, values);
                         }
                     }
                 }
@@ -213,16 +215,17 @@ impl<B: Backend> Pass<B> {
         Ok(Vec::new())
     }
 
-    /// Reads the logits that are still on their way.
+    /// Reads the logits that the device still has.
     fn read_logits(&mut self) {
-        if self.coming.is_empty() {
-            return;
-        }
-        let (places, tensors): (Vec<_>, Vec<_>) =
-            self.coming.drain(..).map(|(group, columns, values)| ((group, columns), values)).unzip();
-        let transaction = tensors.into_iter().fold(Transaction::default(), Transaction::register);
-        for ((group, columns), values) in places.into_iter().zip(transaction.execute()) {
-            put(&mut self.logits[group], (0, 1), &columns, values);
+        let coming = self.coming.drain(..).zip(&mut self.logits).filter(|(parts, _)| !parts.is_empty());
+        let whole = |mut parts: Vec<Tensor<B, 3>>| match parts.len() {
+            1 => parts.remove(0).cast(DType::F32),
+            _ => Tensor::cat(parts, 2).cast(DType::F32),
+        };
+        let (tensors, logits): (Vec<_>, Vec<_>) = coming.map(|(parts, logits)| (whole(parts), logits)).unzip();
+        if !tensors.is_empty() {
+            let transaction = tensors.into_iter().fold(Transaction::default(), Transaction::register);
+            logits.into_iter().zip(transaction.execute()).for_each(|(logits, values)| logits.fill(values));
         }
     }
 
@@ -256,16 +259,6 @@ impl<B: Backend> Pass<B> {
         }
         self.marks.put(&self.hidden);
     }
-}
-
-/// Puts some of the vocabulary's logits `[batch, seq, columns]` into place: of each sequence those from position `start`
-/// of `width`.
-fn put(logits: &mut Logits, (start, width): (usize, usize), columns: &Range<usize>, values: TensorData) {
-    let (batch, seq) = (values.shape[0], values.shape[1]);
-    // In place: half a megabyte of a large vocabulary, for each token.
-    let values = values.convert::<f32>();
-    let places = (0..batch).flat_map(|row| (0..seq).map(move |column| row * width + start + column));
-    logits.put(places, columns, values.as_slice::<f32>().expect("logits are converted to f32"));
 }
 
 /// The kinds of rotations that a model has, and which of them each layer has.

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::models::weight::Format;
 use crate::upload::simulated::SimulatedUpload;
-use crate::{Budget, GenerateOptions, Model, Pack, RunDtype, Tier, Transfer};
+use crate::{Budget, GenerateOptions, Model, Pack, RunDtype, Synth, Tier, Transfer};
 
 const PROMPT: [u32; 9] = [3, 14, 15, 92, 65, 35, 89, 79, 32];
 
@@ -137,6 +137,35 @@ fn a_thousand_passes_give_the_same_tokens(#[values(1, 2)] devices: usize) {
     for _ in 0..4 {
         assert_eq!(model.generate(PROMPT.to_vec(), &options).unwrap().0.tokens, want);
     }
+}
+
+/// The last position's logits are put together of parts that several devices have made.
+#[rstest]
+fn a_head_in_parts_on_several_devices(#[values(1, 2, 3)] devices: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let synth = Synth {
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size: 5003,
+        tie_word_embeddings: true,
+        head_dim: 16,
+        qk_norm: false,
+        num_local_experts: 0,
+        num_experts_per_tok: 0,
+        dtype: RunDtype::Float32,
+    };
+    synth.write(dir.path(), 1).unwrap();
+    let name = dir.path().to_str().unwrap();
+    let options = GenerateOptions { max_tokens: Some(6), ignore_eos: true, ..GenerateOptions::default() };
+    let prompts = [PROMPT.to_vec(), PROMPT[..3].to_vec()];
+    let want = resident(name).generate_batch(prompts.clone(), &options).unwrap().0;
+    let mut model = simulated(name, devices, [Budget::Min; 2], Transfer::Async, 0);
+    let heads = model.units().into_iter().filter(|unit| unit.starts_with("the head")).count();
+    assert!(heads > 4);
+    assert_eq!(model.generate_batch(prompts, &options).unwrap().0, want);
 }
 
 /// A prompt is worked off in chunks: results are those of one chunk, and memory does not grow with its length, the

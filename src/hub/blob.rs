@@ -1,6 +1,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::checksum::Checksum;
 use super::client::{Bytes, Client, Reply, lost, text, without_query};
@@ -200,15 +201,15 @@ impl Blob {
             return Ok(());
         }
         make_parent(&self.pointer)?;
-        match fs::remove_file(&self.pointer) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at(&self.pointer),
-            _ => {}
-        }
-        match link(&self.path, &self.pointer, self.name.split('/').count()) {
-            // Another thread or process was first.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            result => result.at(&self.pointer),
-        }
+        // In one step: another thread or process may have made it meanwhile, and be reading by it.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{}.{}-{}.link", self.etag, std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let own = self.path.with_file_name(name);
+        let linked =
+            link(&self.path, &own, self.name.split('/').count()).and_then(|()| fs::rename(&own, &self.pointer));
+        // Two names of the same bytes are left as they are.
+        let _ = fs::remove_file(&own);
+        linked.at(&self.pointer)
     }
 }
 

@@ -95,12 +95,13 @@ fn summed<B: Backend, const D: usize>(got: Tensor<B, D>, want: Tensor<Flex, D>, 
     within(here(got, dtype), want, size, dtype, label);
 }
 
-/// Whole eights of groups and others, whole blocks of sixteen outputs and others, and more blocks than a cube takes.
+/// Whole eights of groups and others, in one round or several, and whole blocks of sixteen outputs and others, one to a
+/// cube, several, or more than there are cubes for at once.
 #[test]
 #[ignore = "needs a GPU"]
 fn one_row_by_packed_weights_equals_the_portable_body() {
     print_warnings();
-    let shapes = [(32, 16), (288, 13), (2880, 130), (64, 6000)];
+    let shapes = [(32, 16), (288, 13), (4128, 33), (14336, 130), (64, 6000), (32, 40000)];
     for (dtype, format) in [DType::BF16, DType::F16].into_iter().flat_map(|x| Format::ALL.map(|format| (x, format))) {
         for (inputs, outputs) in shapes {
             linear_of_shape::<Cuda>(dtype, Stored::Packed(format), [1, inputs, outputs]);

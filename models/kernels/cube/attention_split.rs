@@ -20,7 +20,7 @@ pub struct Splits {
 /// Runs at most: what they leave behind has to be put together by one cube.
 const MOST: usize = 32;
 
-/// Units of such a cube.
+/// Units of such a cube, at most, unless a head has more vectors.
 const UNITS: usize = 256;
 
 impl Splits {
@@ -78,8 +78,8 @@ impl Splits {
     }
 }
 
-/// One cube puts one head of one query together: its units take the vectors of as many runs at once as there are
-/// parties, since what takes time is that memory answers.
+/// One cube puts one head of one query together, with a party of units for each of several runs at once, since the time
+/// goes in waiting for memory.
 #[cube(launch_unchecked)]
 fn join<X: Float, N: Size>(
     shares: &Array<Vector<f32, N>>, // [splits, rows, head_dim]

@@ -3,7 +3,7 @@
 //! Unit `4 · i + j` holds of the left operand rows `i` and `i + 8`, of the right one column `i`, and of each its `j`th
 //! pairs of the depth; of the sums rows `i` and `i + 8` at columns `2 · j` and `2 · j + 1`. Which numbers of the depth
 //! make up a pair is free, as long as both operands agree: so each unit loads whole vectors and takes its pairs from
-//! them, and nothing has to change places.
+//! them, and nothing has to change places, save where codes lie otherwise.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;

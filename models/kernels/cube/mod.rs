@@ -1,7 +1,7 @@
 //! GPU kernels in CubeCL, for any of its runtimes.
 //!
-//! Shapes and lengths are values at run time: a kernel is compiled once for its dtypes and its vector width, which
-//! follows from the model's sizes alone.
+//! Lengths are values at run time: a kernel is compiled once for its dtypes and its vector width, which follow from the
+//! model's sizes alone; the one for one row by packed weights for each size of matrix.
 
 mod append;
 mod attention;

@@ -41,21 +41,3 @@ impl Block {
         Block { matrix, first: block * size, outputs, before }
     }
 }
-
-/// The bias of a row of a matrix.
-#[cube]
-pub fn bias_of<W: Numeric, S: Numeric, A: Float, M: Size>(
-    matrices: &Sequence<Weights<W, S, A, M>>,
-    matrix: usize,
-    row: usize,
-    #[comptime] layers: usize,
-) -> f32 {
-    let mut bias = 0.0f32;
-    #[unroll]
-    for m in 0..layers {
-        if matrix == m {
-            bias = f32::cast_from(matrices.index(m).bias.as_ref().unwrap()[row]);
-        }
-    }
-    bias
-}

@@ -34,7 +34,8 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// What was fastest on an H200 with the matrices of a Llama of 8B.
+    /// What was fastest on an H200 with the matrices of a Llama of 8B; one row by packed weights comes here where
+    /// [`row`](super::row) does not suit, and is not timed so.
     fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
         let (end, format) = (product.end.kind(), product.layers[0].weight.format());
         let gated = matches!(end, Ending::Gated(_));

@@ -165,13 +165,17 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
     let y = empty(&x, Shape::from([batch, seq, widths.iter().sum()]));
     let mut product = Product { x, norm: hidden.norm, layers, end, y, rows, inputs };
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
-    if row::launch(&product).is_some() {
-        // Done.
-    } else if rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product) {
-        // Rows are normed once, not by every cube.
-        if let Some((weight, eps)) = product.norm.take() {
-            product.x = rms_norm(&product.x, &weight, eps)?;
-        }
+    let tiled = rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product);
+    let of_one_row = row::blueprint(&product);
+    // Rows are normed once, not by every cube; and one of f16 before it is rounded, since f16 may not hold it else.
+    if (tiled || of_one_row.is_some() && product.x.dtype == DType::F16)
+        && let Some((weight, eps)) = product.norm.take()
+    {
+        product.x = rms_norm(&product.x, &weight, eps)?;
+    }
+    if let Some(blueprint) = of_one_row {
+        row::launch(&product, blueprint);
+    } else if tiled {
         tiles::launch(&product);
     } else if rows <= FEW_ROWS || f32 || packed {
         planes::launch(&product)?;

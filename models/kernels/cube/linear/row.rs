@@ -1,21 +1,21 @@
 //! One row of input by packed weights, on tensor cores.
 //!
-//! A block of sixteen rows of weights is the left operand. The right one has eight columns for a single row of input, so
-//! each takes a group of its own, with noughts where other groups are multiplied: after eight groups the sums of each
-//! stand apart, and are multiplied by their scales. So a weight costs little more than one instruction, and memory decides.
+//! A block of sixteen rows of weights is the left operand. The right one has eight columns, and there is one row of input:
+//! column `c` is the `c`th of eight groups, and nought where another is multiplied. So the sums of eight groups stand
+//! apart, and each is multiplied by its scale once: a weight costs some two instructions, and memory decides.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-use super::block::{Block, bias_of};
+use super::block::Block;
 use super::input::{Input, input};
 use super::packed::{WORDS, step, words_of};
 use super::planes::gated;
 use super::product::{Ending, Product};
 use super::row_codes::{Coming, inputs_of, pairs, products_of, unit_and_base};
 use super::staged::{EIGHT, Staged};
-use super::weights::{Weights, dtypes, weights};
+use super::weights::{Weights, bias_of, dtypes, weights};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::mma::{Pair, TILE, has_mma, multiply, nought};
 use crate::kernels::cube::tensor::{PLANE, array, width};
@@ -49,19 +49,19 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// One cube for each multiprocessor, with as many planes as its registers serve, was fastest on an H200 with the
-    /// matrices of a Llama of 8B.
+    /// One cube for each multiprocessor while blocks are few, with as many planes as its registers serve, was fastest on
+    /// an H200 with the matrices of a Llama of 8B; and so were the loads.
     fn new<R: CubeRuntime>(product: &Product<R>, format: Format) -> Self {
         let end = product.end.kind();
         let gated = matches!(end, Ending::Gated(_));
+        // CUDA alone tells.
         let multiprocessors = product.x.client.properties().hardware.num_streaming_multiprocessors.unwrap_or(64);
         let all = if gated { 2 * product.blocks(TILE) } else { product.blocks(TILE) };
         let blocks = all.div_ceil(multiprocessors as usize).min(PLANES);
         let blocks = if gated { blocks.next_multiple_of(2) } else { blocks };
         let eights = (product.inputs / GROUP).div_ceil(EIGHT);
-        // No more planes than it takes to be done in as many rounds.
+        // No more planes than are busy in each round.
         let splits = eights.div_ceil(eights.div_ceil((PLANES / blocks).min(eights)));
-        // As many as there are registers for.
         let loads = if format == Format::Int4 { 2 } else { 1 }.min(eights.div_ceil(splits));
         let (layers, normed, bias) = (product.layers.len(), product.norm.is_some(), product.has_bias());
         let bf16 = product.x.dtype == DType::BF16;
@@ -83,18 +83,25 @@ impl Blueprint {
     }
 }
 
-/// Multiplies one row of 16-bit floats by packed weights, with sums in f32; `None` where that does not suit.
-pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
+/// How one row of 16-bit floats is multiplied by packed weights, with sums in f32; `None` where that does not suit.
+pub fn blueprint<R: CubeRuntime>(product: &Product<R>) -> Option<Blueprint> {
     let (x, format) = (&product.x, product.layers[0].weight.format()?);
+    // Of 8 bits the codes are small beside what makes them numbers of f16, and sums would lose their last bits.
+    let exact = format != Format::Int8 || x.dtype == DType::BF16;
+    if product.rows != 1 || !product.inputs.is_multiple_of(GROUP) || !exact || !has_mma(&x.client, x.dtype) {
+        return None;
+    }
     let floats: Vec<_> = product.norm.iter().map(|(gain, _)| gain).chain([x]).collect();
-    let whole = product.inputs.is_multiple_of(GROUP) && width(&floats, &[GROUP]) == WIDTH;
-    if product.rows != 1 || !whole || !has_mma(&x.client, x.dtype) {
-        return None;
-    }
     let blueprint = Blueprint::new(product, format);
-    if blueprint.shared() > x.client.properties().hardware.max_shared_memory_size {
-        return None;
-    }
+    let fits = blueprint.shared() <= x.client.properties().hardware.max_shared_memory_size;
+    (fits && width(&floats, &[GROUP]) == WIDTH).then_some(blueprint)
+}
+
+/// Multiplies one row.
+pub fn launch<R: CubeRuntime>(product: &Product<R>, blueprint: Blueprint) {
+    let x = &product.x;
+    // It may have been normed since.
+    let blueprint = Blueprint { normed: product.norm.is_some(), ..blueprint };
     let blocks = product.blocks(TILE) * if blueprint.is_gated() { 2 } else { 1 };
     let gain = product.norm.as_ref().map_or(x.dtype, |(gain, _)| gain.dtype);
     let [codes, scales, bias] = dtypes(product);
@@ -114,7 +121,6 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
             blueprint = blueprint, dtypes = types,
         );
     }
-    Some(())
 }
 
 /// One cube makes some blocks of the result. The first weights are on their way while the row is staged, the next while
@@ -174,8 +180,8 @@ fn row<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
         }
     }
     sync_cube();
-    let matrices_at_once = comptime!(if blueprint.is_gated() { 2 } else { 1 });
-    let (nth, at) = (UNIT_POS as usize / TILE * matrices_at_once, UNIT_POS as usize % TILE);
+    let of_result = comptime!(if blueprint.is_gated() { 2 } else { 1 });
+    let (nth, at) = (UNIT_POS as usize / TILE * of_result, UNIT_POS as usize % TILE);
     let block = block_of::<W, S, A, M>(matrices, first + nth, blueprint);
     let output = block.first + at;
     if nth < blueprint.blocks && output < block.outputs {
@@ -264,8 +270,8 @@ fn eight_groups<X: Float, W: Numeric, S: Numeric, M: Size>(
         #[unroll]
         for row in 0..2usize {
             let step = step::<S>(coming.scales[2 * row + column], format);
-            let (one, other) = (parts.index(0usize)[row], parts.index(1usize)[row]);
-            let product = (one[column] + other[column]) / unit;
+            let (even, odd) = (parts.index(0usize)[row], parts.index(1usize)[row]);
+            let product = (even[column] + odd[column]) / unit;
             sums[row] += step.scale * (product - (step.zero + comptime!(base / unit)) * x);
         }
     }

@@ -99,7 +99,7 @@ pub fn products_of(format: Format) -> usize {
 /// The pairs of numbers that a word stands for, of even and of odd bytes for each product of a plane.
 ///
 /// Of 4 bits low nibbles, then high ones, as `M + code`, with `M` the number whose last bit is worth 1. Of 8 bits likewise,
-/// but high nibbles as `16 · (M + code)`.
+/// but high nibbles as `16 · (M + code)`, and for bf16 alone.
 #[cube]
 pub fn pairs<X: Float>(word: u32, one: u32, #[comptime] bf16: bool, #[comptime] format: Format) -> Array<Pair<X>> {
     let mut pairs = Array::<Pair<X>>::new(comptime!(2 * products_of(format)));
@@ -119,10 +119,9 @@ pub fn pairs<X: Float>(word: u32, one: u32, #[comptime] bf16: bool, #[comptime] 
             let bits = comptime!(match (p / 2 == 1 && format == Format::Int8, bf16) {
                 (false, true) => 0x4300_4300u32,
                 (false, false) => 0x6400_6400u32,
-                (true, true) => 0x4508_4508u32,
-                (true, false) => 0x7408_7408u32,
+                (true, _) => 0x4508_4508u32,
             });
-            // Not known to the compiler, as `one` is not.
+            // Not known to the compiler, as `one` is not: so that masking and these are one instruction.
             let bits = one + comptime!(bits.wrapping_sub(ONE));
             let nibble = comptime!(8 * (p % 2) as u32 + 4 * (p / 2) as u32);
             pairs[p] = Pair::<X>::reinterpret(((word >> nibble) & 0x000f_000fu32) ^ bits);
@@ -143,7 +142,7 @@ pub fn unit_and_base(bf16: bool, format: Format) -> (f32, f32) {
     match format {
         // 16 · (1 + code / 16) = 16 + code.
         Format::Int4 => (16.0, first - 16.0),
-        // 256 · (1 + code / 256) = 256 + code.
+        // 256 · (1 + code / 256) = 256 + code; of two nibbles.
         Format::Int8 => (256.0, first + 16.0 * first - 256.0),
         Format::Fp8 => (1.0, 0.0),
     }

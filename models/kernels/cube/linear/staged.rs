@@ -2,11 +2,12 @@ use cubecl::prelude::*;
 
 use super::input::Input;
 use super::row::Blueprint;
+use crate::kernels::cube::mma::COLUMNS;
 use crate::kernels::cube::tensor::PLANE;
 use crate::weight::GROUP;
 
 /// Groups that are multiplied together, one for each column of the right operand.
-pub const EIGHT: usize = 8;
+pub const EIGHT: usize = COLUMNS;
 
 /// A row of input in a cube's shared memory, times the norm's weight where there is one.
 #[derive(CubeType)]
@@ -37,7 +38,7 @@ impl<M: Size> Staged<M> {
         let mut squares = Array::<f32>::new(1usize);
         squares[0] = 0.0f32;
         let mut i = UNIT_POS as usize;
-        // Whole planes.
+        // As many vectors as whole planes have units, so that all of a plane shuffle together.
         while i < comptime!(4 * blueprint.room) {
             let inside = i < input.vectors;
             let mut rounded = Vector::<X, N>::new(X::from_int(0));

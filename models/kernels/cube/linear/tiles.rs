@@ -2,12 +2,12 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-use super::block::{Block, bias_of};
+use super::block::Block;
 use super::input::{Input, input};
 use super::planes::gated;
 use super::product::{Ending, Product};
 use super::tiles_load::{Coming, Part, load, widened};
-use super::weights::{Weights, dtypes, weights};
+use super::weights::{Weights, bias_of, dtypes, weights};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
 use crate::kernels::cube::tensor::{PLANE, array, width};
