@@ -170,13 +170,14 @@ fn row<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
 
     // [planes, rows of a block].
     let mut shared = SharedMemory::<f32>::new(comptime!(blueprint.planes() * TILE));
+    let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
     #[unroll]
     for row in 0..2usize {
         let mut sum = sums[row];
         sum += plane_shuffle_xor(sum, 1u32);
         sum += plane_shuffle_xor(sum, 2u32);
-        if UNIT_POS_X % 4 == 0 {
-            shared[UNIT_POS_Y as usize * TILE + 8 * row + UNIT_POS_X as usize / 4] = sum;
+        if j == 0 {
+            shared[UNIT_POS_Y as usize * TILE + 8 * row + i] = sum;
         }
     }
     sync_cube();

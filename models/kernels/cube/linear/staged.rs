@@ -57,8 +57,9 @@ impl<M: Size> Staged<M> {
             // Four neighbours make a group.
             sum += plane_shuffle_xor(sum, 1u32);
             sum += plane_shuffle_xor(sum, 2u32);
-            if i % 4 == 0 {
-                self.sums[i / 4] = sum;
+            let (group, part) = (i / 4, i % 4);
+            if part == 0 {
+                self.sums[group] = sum;
             }
             i += comptime!(blueprint.planes() * PLANE as usize);
         }
