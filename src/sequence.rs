@@ -55,7 +55,11 @@ impl<'a> Sequence<'a> {
             return Err(Error::EmptyPrompt);
         }
         if let Some((_, bias)) = options.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY) {
-            return Err(Error::Sampling { option: "logit_bias", found: bias.to_string(), expected: "numbers" });
+            return Err(Error::Sampling {
+                option: "logit_bias",
+                found: bias.to_string(),
+                expected: "numbers, or -inf",
+            });
         }
         if tokenizer.is_none() && !options.stop.is_empty() {
             let found = options.stop.join(", ");

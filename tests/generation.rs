@@ -151,3 +151,19 @@ fn extreme_penalties_are_refused_or_survived() {
         assert!(error.contains("expected from 0.01 to 100"), "{error}");
     }
 }
+
+/// A token may be forbidden; none can be made certain.
+#[test]
+fn biases_are_numbers() {
+    let mut model = load(&demo());
+    let (first, _) = model.generate(PROMPT, &greedy(1)).unwrap();
+    let mut biased = |bias| {
+        let options = GenerateOptions { logit_bias: vec![(first.tokens[0], bias)], ..greedy(1) };
+        model.generate(PROMPT, &options).map(|(completion, _)| completion.tokens)
+    };
+    assert_ne!(biased(f32::NEG_INFINITY).unwrap(), first.tokens);
+    for bias in [f32::INFINITY, f32::NAN] {
+        let error = biased(bias).unwrap_err().to_string();
+        assert!(error.contains("logit_bias") && error.contains("expected numbers, or -inf"), "{error}");
+    }
+}

@@ -149,13 +149,8 @@ fn a_head_in_parts_on_several_devices(#[values(1, 2, 3)] devices: usize) {
         num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 2,
-        vocab_size: 5003,
-        tie_word_embeddings: true,
-        head_dim: 16,
-        qk_norm: false,
-        num_local_experts: 0,
-        num_experts_per_tok: 0,
-        dtype: RunDtype::Float32,
+        vocab_size: 9001,
+        ..Synth::preset("llama-3.2-1b").unwrap()
     };
     synth.write(dir.path(), 1).unwrap();
     let name = dir.path().to_str().unwrap();

@@ -2,14 +2,14 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use leveret::models::weight::Format;
-use leveret::{Backend, Budget, Model, RunDtype, Synth};
+use leveret::{Backend, Budget, Model, RunDtype};
 use rstest::rstest;
 use safetensors::Dtype;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::{config, pack, packed, tensors, unpacked, write};
-use crate::support::{demo, fixture, greedy, load};
+use crate::support::{demo, fixture, greedy, load, tiny};
 
 const PROMPT: [u32; 9] = [3, 14, 15, 92, 65, 35, 89, 79, 32];
 
@@ -84,21 +84,7 @@ fn packed_batch_equals_single(#[values(Format::Int8, Format::Int4, Format::Fp8)]
 #[rstest]
 fn packed_heads_stream_in_parts(#[values(Format::Int8, Format::Int4, Format::Fp8)] format: Format) {
     let source = tempfile::tempdir().unwrap();
-    let synth = Synth {
-        hidden_size: 64,
-        intermediate_size: 128,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        vocab_size: 5003,
-        tie_word_embeddings: true,
-        head_dim: 16,
-        qk_norm: false,
-        num_local_experts: 0,
-        num_experts_per_tok: 0,
-        dtype: RunDtype::Bfloat16,
-    };
-    synth.write(source.path(), 1).unwrap();
+    tiny(5003).write(source.path(), 1).unwrap();
     let dir = packed(source.path(), format);
     let model = Model::<Flex>::builder(dir.path()).ram(Budget::Min).load().unwrap();
     let heads: Vec<_> = model.units().into_iter().filter(|unit| unit.starts_with("the head")).collect();

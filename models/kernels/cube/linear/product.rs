@@ -100,8 +100,7 @@ impl<R: CubeRuntime> Product<R> {
 
     /// Blocks of `size` rows of the matrices; where several make one result, of the first alone.
     pub fn blocks(&self, size: usize) -> usize {
-        let results = if matches!(self.end, End::Each) { self.layers.len() } else { 1 };
-        self.layers[..results].iter().map(|layer| layer.outputs.div_ceil(size)).sum()
+        self.layers[..self.end.results(self.layers.len())].iter().map(|layer| layer.outputs.div_ceil(size)).sum()
     }
 
     /// What is added at the end, if anything is.
@@ -125,6 +124,11 @@ pub enum Ending {
 }
 
 impl<R: CubeRuntime> End<R> {
+    /// Results of so many matrices.
+    fn results(&self, layers: usize) -> usize {
+        if matches!(self, Self::Each) { layers } else { 1 }
+    }
+
     /// The kind of end.
     pub fn kind(&self) -> Ending {
         match self {
@@ -160,8 +164,7 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
         end => end,
     };
     let x = contiguous(hidden.x);
-    let results = if matches!(end, End::Each) { layers.len() } else { 1 };
-    let widths: Vec<_> = layers[..results].iter().map(|layer| layer.outputs).collect();
+    let widths: Vec<_> = layers[..end.results(layers.len())].iter().map(|layer| layer.outputs).collect();
     let y = empty(&x, Shape::from([batch, seq, widths.iter().sum()]));
     let mut product = Product { x, norm: hidden.norm, layers, end, y, rows, inputs };
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());

@@ -56,8 +56,7 @@ impl Blueprint {
         let gated = matches!(end, Ending::Gated(_));
         // CUDA alone tells.
         let multiprocessors = product.x.client.properties().hardware.num_streaming_multiprocessors.unwrap_or(64);
-        let all = if gated { 2 * product.blocks(TILE) } else { product.blocks(TILE) };
-        let blocks = all.div_ceil(multiprocessors as usize).min(PLANES);
+        let blocks = blocks(product).div_ceil(multiprocessors as usize).min(PLANES);
         let blocks = if gated { blocks.next_multiple_of(2) } else { blocks };
         let eights = (product.inputs / GROUP).div_ceil(EIGHT);
         // No more planes than are busy in each round.
@@ -97,12 +96,17 @@ pub fn blueprint<R: CubeRuntime>(product: &Product<R>) -> Option<Blueprint> {
     (fits && width(&floats, &[GROUP]) == WIDTH).then_some(blueprint)
 }
 
+/// Blocks of all matrices.
+fn blocks<R: CubeRuntime>(product: &Product<R>) -> usize {
+    let of_result = if matches!(product.end.kind(), Ending::Gated(_)) { 2 } else { 1 };
+    of_result * product.blocks(TILE)
+}
+
 /// Multiplies one row.
 pub fn launch<R: CubeRuntime>(product: &Product<R>, blueprint: Blueprint) {
     let x = &product.x;
     // It may have been normed since.
     let blueprint = Blueprint { normed: product.norm.is_some(), ..blueprint };
-    let blocks = product.blocks(TILE) * if blueprint.is_gated() { 2 } else { 1 };
     let gain = product.norm.as_ref().map_or(x.dtype, |(gain, _)| gain.dtype);
     let [codes, scales, bias] = dtypes(product);
     let types = [x.dtype, gain, codes, scales, bias].map(DType::into);
@@ -111,7 +115,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>, blueprint: Blueprint) {
     unsafe {
         launch!(
             row::Row beside x,
-            CubeCount::Static(blocks.div_ceil(blueprint.blocks) as u32, 1, 1),
+            CubeCount::Static(blocks(product).div_ceil(blueprint.blocks) as u32, 1, 1),
             CubeDim::new_2d(PLANE, blueprint.planes() as u32);
             X = types[0], G = types[1], W = types[2], S = types[3], A = types[4]; N = WIDTH, M = WORDS;
             input: Input<row::X, row::G, row::N> = input(product, WIDTH),
