@@ -69,8 +69,13 @@ impl Config {
     }
 
     /// Whether either level ties the head to the embedding; `None` when neither says.
-    pub(crate) fn tied(&self) -> Option<bool> {
-        self.both("tie_word_embeddings").filter_map(Value::as_bool).reduce(|a, b| a || b)
+    pub(crate) fn tied(&self, path: &Path) -> Result<Option<bool>> {
+        let read = |value: &Value| {
+            let reason = || format!("tie_word_embeddings is {value}, expected true or false");
+            value.as_bool().ok_or_else(|| Error::Unsupported { path: path.to_owned(), reason: reason() })
+        };
+        let levels: Vec<_> = self.both("tie_word_embeddings").map(read).collect::<Result<_>>()?;
+        Ok(levels.into_iter().reduce(|a, b| a || b))
     }
 
     pub(crate) fn dtype_name(&self) -> Option<&Value> {

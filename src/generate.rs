@@ -50,16 +50,24 @@ impl Token {
     }
 }
 
-/// A finished sequence.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The reply to a prompt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Completion {
     /// The reply, without the prompt.
     pub text: String,
     /// Its ids, the end-of-sequence token included.
     pub tokens: Vec<u32>,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
+    /// Why it ended; `None` while it has not.
+    pub finish_reason: Option<FinishReason>,
+}
+
+impl Completion {
+    fn push(&mut self, token: &Token) {
+        self.text.push_str(&token.text);
+        self.tokens.push(token.id);
+        self.finish_reason = token.finish_reason;
+    }
 }
 
 /// A running generation: an iterator over tokens, in each pass one of every sequence that goes on.
@@ -71,6 +79,8 @@ pub struct Generation<'a, B: Backend> {
     unread: Vec<Vec<u32>>,
     /// Tokens of the last pass that are not yet given out, last first.
     ready: Vec<Token>,
+    /// What has been given out.
+    completions: Vec<Completion>,
     stats: Stats,
     started: Instant,
     failed: bool,
@@ -101,9 +111,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         let sequences = prompts.iter().map(sequence).collect::<Result<_>>()?;
         let (batch, columns) = (prompts.len(), prompt + max_tokens);
         let cache = engine.begin(Request::new(batch, prompt, columns, Rows::Last))?;
-        let (ready, stats, started) = (Vec::new(), Stats::default(), Instant::now());
-        let session = Held::Own(Box::new(cache));
-        Ok(Self { engine, session, sequences, unread: prompts, ready, stats, started, failed: false })
+        Ok(Self::of(engine, Held::Own(Box::new(cache)), sequences, prompts, Instant::now()))
     }
 
     /// Goes on in a session: of the prompt only what is new is computed, and a reply to it that was begun is given
@@ -132,8 +140,21 @@ impl<'a, B: Backend> Generation<'a, B> {
         let kept = session.keep_prefix_of(&unread, engine.fixed_up_to());
         unread.drain(..kept);
         session.reply = Some(reply).filter(|_| !sequence.is_finished());
-        let (sequences, unread, stats) = (vec![sequence], vec![unread], Stats::default());
-        Ok(Self { engine, session: Held::Lent(session), sequences, unread, ready, stats, started, failed: false })
+        Ok(Self { ready, ..Self::of(engine, Held::Lent(session), vec![sequence], vec![unread], started) })
+    }
+
+    fn of(
+        engine: &'a mut Engine<B>,
+        session: Held<'a, B>,
+        sequences: Vec<Sequence<'a>>,
+        unread: Vec<Vec<u32>>,
+        started: Instant,
+    ) -> Self {
+        let ended = |sequence: &Sequence<'_>| sequence.is_finished().then_some(FinishReason::Length);
+        let empty = |sequence| Completion { finish_reason: ended(sequence), ..Completion::default() };
+        let completions = sequences.iter().map(empty).collect();
+        let (ready, stats) = (Vec::new(), Stats::default());
+        Self { engine, session, sequences, unread, ready, completions, stats, started, failed: false }
     }
 
     /// The same, with tokens of one sequence that a constraint allows and no others; to be said before the first.
@@ -163,18 +184,17 @@ impl<'a, B: Backend> Generation<'a, B> {
         &self.stats
     }
 
+    /// What the tokens that it has given make; one completion for each prompt, also where an error has ended it.
+    pub fn completions(&self) -> &[Completion] {
+        &self.completions
+    }
+
     /// Runs to the end; one completion for each prompt.
     pub fn finish(mut self) -> Result<(Vec<Completion>, Stats)> {
-        let empty = || Completion { text: String::new(), tokens: Vec::new(), finish_reason: FinishReason::Length };
-        let mut completions: Vec<_> = self.sequences.iter().map(|_| empty()).collect();
-        for token in &mut self {
-            let token = token?;
-            let completion = &mut completions[token.sequence];
-            completion.text.push_str(&token.text);
-            completion.tokens.push(token.id);
-            completion.finish_reason = token.finish_reason.unwrap_or(FinishReason::Length);
+        match self.find_map(Result::err) {
+            Some(error) => Err(error),
+            None => Ok((self.completions, self.stats)),
         }
-        Ok((completions, self.stats))
     }
 
     /// One pass, and a token for every sequence that goes on.
@@ -255,6 +275,8 @@ impl<B: Backend> Iterator for Generation<'_, B> {
                 return Some(Err(error));
             }
         }
-        self.ready.pop().map(Ok)
+        let token = self.ready.pop()?;
+        self.completions[token.sequence].push(&token);
+        Some(Ok(token))
     }
 }

@@ -217,6 +217,7 @@ fn shards() {
 #[case("rope_scaling", serde_json::json!({"type": "yarn"}), "`rope_scaling.factor` is missing")]
 #[case("rope_scaling", serde_json::json!({"type": "linear"}), "`rope_scaling.factor` is missing")]
 #[case("rope_theta", (-1).into(), "`rope_theta` is -1")]
+#[case("tie_word_embeddings", "yes".into(), "tie_word_embeddings is \"yes\", expected true or false")]
 #[case("torch_dtype", "int3".into(), "dtype is \"int3\", expected float32, bfloat16 or float16")]
 #[case("quantization_config", serde_json::json!({"quant_method": "gptq"}), "asks for `gptq`, expected none")]
 fn config(#[case] field: &str, #[case] value: Value, #[case] says: &str) {
@@ -225,10 +226,12 @@ fn config(#[case] field: &str, #[case] value: Value, #[case] says: &str) {
     assert!(text.contains("config.json") || text.contains("model.safetensors"), "{text}");
 }
 
-/// What caps nothing is refused where scores are capped, and is nobody's business elsewhere.
+/// What cannot be divided by is refused where scores are divided by it, and is nobody's business elsewhere.
 #[test]
-fn caps_that_are_none() {
-    for (field, cap) in [("attn_logit_softcapping", -50.0), ("final_logit_softcapping", 0.0)] {
+fn divisors_that_are_none() {
+    let divisors =
+        [("attn_logit_softcapping", -50.0), ("final_logit_softcapping", 0.0), ("query_pre_attn_scalar", 0.0)];
+    for (field, cap) in divisors {
         let text = load_error(with_config("gemma2", field, cap.into()).path());
         assert_says(&text, &["config.json", field, "expected a number from 0.001"]);
         let llama = with_config("llama", field, cap.into());

@@ -1,6 +1,6 @@
 //! The token loop: text, stop rules, sampling, ends.
 
-use leveret::{FinishReason, GenerateOptions};
+use leveret::{Error, FinishReason, GenerateOptions};
 
 use crate::support::{demo, fixture, greedy, load};
 
@@ -10,7 +10,7 @@ const PROMPT: &str = "The mansion in Saville Row";
 fn the_demo_recites() {
     let (completion, _) = load(&demo()).generate(PROMPT, &greedy(28)).unwrap();
     assert!(completion.text.starts_with(", though not sumptuous, was exceedingly comfortable."), "{}", completion.text);
-    assert_eq!(completion.finish_reason, FinishReason::Length);
+    assert_eq!(completion.finish_reason, Some(FinishReason::Length));
 }
 
 #[test]
@@ -29,7 +29,24 @@ fn streamed_text_is_the_decoded_whole() {
 fn a_stop_string_ends_the_reply_and_is_not_part_of_it() {
     let options = GenerateOptions { stop: vec!["sumptuous".into(), "nowhere".into()], ..greedy(40) };
     let (completion, _) = load(&demo()).generate(PROMPT, &options).unwrap();
-    assert_eq!((completion.text.as_str(), completion.finish_reason), (", though not ", FinishReason::Stop));
+    assert_eq!((completion.text.as_str(), completion.finish_reason), (", though not ", Some(FinishReason::Stop)));
+}
+
+/// Replies are there as far as they came.
+#[test]
+fn what_was_given_before_an_interrupt_is_kept() {
+    let mut model = load(&demo());
+    let whole = model.generate_batch([PROMPT, "Phileas Fogg"], &greedy(20)).unwrap().0;
+    let cancellation = model.cancellation();
+    let mut generation = model.stream_batch([PROMPT, "Phileas Fogg"], &greedy(20)).unwrap();
+    let given: Vec<_> = generation.by_ref().take(6).map(Result::unwrap).collect();
+    cancellation.cancel();
+    let error = generation.find_map(Result::err).unwrap();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    for (sequence, (reply, whole)) in generation.completions().iter().zip(&whole).enumerate() {
+        let text: String = given.iter().filter(|token| token.sequence == sequence).map(|token| &*token.text).collect();
+        assert_eq!((&reply.text, &reply.tokens[..], reply.finish_reason), (&text, &whole.tokens[..3], None));
+    }
 }
 
 /// `generation_config.json` lists two end-of-sequence tokens.
@@ -45,7 +62,7 @@ fn any_eos_token_ends_the_reply() {
     let (completion, _) = model.generate(vec![3u32, 4, 5], &options).unwrap();
     let end = free.iter().position(|id| *id == free[4] || *id == free[9]).unwrap();
     assert_eq!(completion.tokens, free[..=end]);
-    assert_eq!(completion.finish_reason, FinishReason::Stop);
+    assert_eq!(completion.finish_reason, Some(FinishReason::Stop));
 }
 
 /// The first token may be the last.
@@ -58,7 +75,7 @@ fn an_eos_token_at_once_is_an_empty_reply() {
     let options = GenerateOptions { ignore_eos: false, ..greedy(6) };
     let (completions, stats) = model.generate_batch([PROMPT, "Phileas Fogg"], &options).unwrap();
     assert_eq!((completions[0].text.as_str(), &completions[0].tokens), ("", &first));
-    assert_eq!(completions[0].finish_reason, FinishReason::Stop);
+    assert_eq!(completions[0].finish_reason, Some(FinishReason::Stop));
     assert_eq!(completions[1], model.generate("Phileas Fogg", &options).unwrap().0);
     assert!(stats.decode.len() < 6);
     let mut session = model.session(64).unwrap();
@@ -118,7 +135,7 @@ fn the_models_last_position_is_the_end() {
     let prompt: Vec<u32> = (0..max as u32 - 3).map(|i| i % 90).collect();
     let options = GenerateOptions { ignore_eos: true, temperature: Some(0.0), ..Default::default() };
     let (completion, _) = model.generate(prompt.clone(), &options).unwrap();
-    assert_eq!((completion.tokens.len(), completion.finish_reason), (3, FinishReason::Length));
+    assert_eq!((completion.tokens.len(), completion.finish_reason), (3, Some(FinishReason::Length)));
     let error = model.generate(prompt, &greedy(4)).unwrap_err().to_string();
     let want =
         format!("{} positions are asked for (prompt {} + max_tokens 4), there is room for {max}", max + 1, max - 3);

@@ -174,7 +174,7 @@ fn a_reply_goes_on_within_what_is_asked_for() {
     drop(reply);
     let fewer = GenerateOptions { max_tokens: Some(2), ..other_seed };
     let (replies, _) = model.stream_in(&mut session, prompt, &fewer).unwrap().finish().unwrap();
-    assert_eq!((&replies[0].tokens[..], replies[0].finish_reason), (&want[..2], FinishReason::Length));
+    assert_eq!((&replies[0].tokens[..], replies[0].finish_reason), (&want[..2], Some(FinishReason::Length)));
 }
 
 /// A reply that was written down half way goes on in another process with the tokens that it would have had.

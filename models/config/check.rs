@@ -31,13 +31,15 @@ impl DecoderConfig {
                 return Err(unsupported(field, value, format!("a positive number up to {largest}")));
             }
         }
-        let caps = [
+        // What Gemma 2 and 3 divide by.
+        let divisors = [
             ("attn_logit_softcapping", self.attn_logit_softcapping),
             ("final_logit_softcapping", self.final_logit_softcapping),
+            ("query_pre_attn_scalar", self.query_pre_attn_scalar),
         ];
-        for (field, cap) in caps {
-            if let Some(cap) = cap.filter(|cap| self.style.softcaps && !(1e-3..=1e6).contains(cap)) {
-                return Err(unsupported(field, cap, "a number from 0.001 to 1000000, or null"));
+        for (field, divisor) in divisors {
+            if let Some(divisor) = divisor.filter(|divisor| self.style.softcaps && !(1e-3..=1e6).contains(divisor)) {
+                return Err(unsupported(field, divisor, "a number from 0.001 to 1000000, or null"));
             }
         }
         for (field, eps) in [("rms_norm_eps", self.rms_norm_eps), ("layer_norm_eps", self.layer_norm_eps)] {

@@ -3,7 +3,7 @@
 #[non_exhaustive]
 pub enum ConfigError {
     /// Not JSON, or a field that is missing or of the wrong type.
-    #[error("`{field}`: {reason}")]
+    #[error("{}{reason}", if field == "." { String::new() } else { format!("`{field}`: ") })]
     Field {
         /// Path of the field, `.` for the whole file.
         field: String,

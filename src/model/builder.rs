@@ -194,7 +194,7 @@ impl<B: Backend> Builder<B> {
         };
         let stages = self.devices.into_iter().map(stage).collect::<Result<_>>()?;
 
-        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(), &first), config.format())?;
+        let units = Units::cut(&checkpoint, &decoder.outline(config.tied(&config_path)?, &first), config.format())?;
         let dtype = match self.dtype {
             RunDtype::Auto => config.dtype(&config_path)?.unwrap_or(units.embedding_dtype),
             RunDtype::Float32 => DType::F32,

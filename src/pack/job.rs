@@ -63,7 +63,7 @@ impl Pack {
         }
         let decoder = decoder::open::<B>(&text).map_err(|error| Error::Config { path: config_path.clone(), error })?;
         let checkpoint = Checkpoint::open(model)?;
-        let outline = decoder.outline(config.tied(), &B::Device::default());
+        let outline = decoder.outline(config.tied(&config_path)?, &B::Device::default());
         Units::cut(&checkpoint, &outline, None)?;
         let contents = Contents::new(&checkpoint, &outline, self.format)?;
         if contents.items().all(|item| item.packed.is_none()) {

@@ -28,6 +28,7 @@ pub(super) async fn completions(extract::State(state): extract::State<Arc<State>
 }
 
 async fn ask(state: &Arc<State>, body: Body) -> Result<(Fields, Replies), Failure> {
+    let deadline = body.deadline;
     let request = body.read()?;
     state.check_model(request.get::<String>("model", "a text")?.as_deref())?;
     refuse_tools(&request)?;
@@ -40,7 +41,7 @@ async fn ask(state: &Arc<State>, body: Body) -> Result<(Fields, Replies), Failur
     }
     let variables = request.object("chat_template_kwargs")?.map(Object::into_fields).unwrap_or_default();
     let conversation = Conversation { messages, add_generation_prompt: true, variables, ..Conversation::default() };
-    let replies = Replies::ask(state, vec![conversation.into()], &fields).await?;
+    let replies = Replies::ask(state, vec![conversation.into()], &fields, deadline).await?;
     Ok((fields, replies))
 }
 

@@ -49,6 +49,7 @@ pub(super) async fn completions(extract::State(state): extract::State<Arc<State>
 }
 
 async fn ask(state: &Arc<State>, body: Body) -> Result<(Fields, Replies), Failure> {
+    let deadline = body.deadline;
     let request = body.read()?;
     state.check_model(request.get::<String>("model", "a text")?.as_deref())?;
     let logprobs = request.value("logprobs").filter(|value| is_set(value) || value.is_number());
@@ -58,7 +59,7 @@ async fn ask(state: &Arc<State>, body: Body) -> Result<(Fields, Replies), Failur
     if prompts.is_empty() {
         return Err(request.wrong("prompt", "at least one"));
     }
-    let replies = Replies::ask(state, prompts, &fields).await?;
+    let replies = Replies::ask(state, prompts, &fields, deadline).await?;
     Ok((fields, replies))
 }
 

@@ -59,6 +59,11 @@ impl Failure {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("timeout"), message)
     }
 
+    pub(super) fn slow_body(seconds: u64) -> Self {
+        let message = format!("the body was not here within {seconds} s; send it faster or raise --timeout");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout_error", Some("timeout"), message)
+    }
+
     pub(super) fn forbidden_host(host: &str) -> Self {
         let message = format!(
             "the server listens on loopback and does not go by the name `{host}`; ask for localhost, or start it with \

@@ -27,9 +27,14 @@ pub(super) struct Replies {
 
 impl Replies {
     /// Asks for `fields.n` replies to each prompt.
-    pub(super) async fn ask(state: &Arc<State>, prompts: Vec<Prompt>, fields: &Fields) -> Result<Self, Failure> {
+    pub(super) async fn ask(
+        state: &Arc<State>,
+        prompts: Vec<Prompt>,
+        fields: &Fields,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
         let permit = state.permits.clone().try_acquire_owned().map_err(|_| Failure::stopped())?;
-        let deadline = Instant::now() + state.timeout();
+        state.check_queue()?;
         let (shared, wanted) = (state.clone(), fields.clone());
         // Templates, tokenizers and grammars may take their time.
         let parts = tokio::task::spawn_blocking(move || parts(&shared, prompts, &wanted)).await;

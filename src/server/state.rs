@@ -46,6 +46,14 @@ impl State {
         }
     }
 
+    /// Refuses a request where too many wait, before anything is done for it.
+    pub(super) fn check_queue(&self) -> Result<(), Failure> {
+        match self.metrics.waiting.load(Ordering::Relaxed) < self.options.queue as u64 {
+            true => Ok(()),
+            false => Err(Failure::queue_full(self.options.queue)),
+        }
+    }
+
     /// Hands a request to the scheduler, unless too many wait.
     pub(super) fn queue(&self, job: Job) -> Result<(), Failure> {
         let (most, waiting) = (self.options.queue, &self.metrics.waiting);

@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,17 @@ fn limits_hold() {
     let server = Server::start(&["--timeout", "0"]);
     let (status, body) = server.chat(json!({}));
     assert_eq!((status, &body["error"]["code"]), (504, &json!("timeout")));
+}
+
+/// What a request may take counts from its head: a body that does not come is waited for no longer.
+#[test]
+fn a_body_that_does_not_come_is_refused() {
+    let server = Server::start(&["--timeout", "1"]);
+    let mut silent = TcpStream::connect(server.address).unwrap();
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    silent.write_all(format!("{head}Connection: close\r\nContent-Length: 500\r\n\r\n{{").as_bytes()).unwrap();
+    let (status, body) = answer(silent);
+    assert!(status == 408 && body.contains("--timeout"), "{status} {body}");
 }
 
 /// A place in the queue is a request's, whatever it asks for, until all of it has room.

@@ -151,6 +151,20 @@ impl Generate {
             false => self.prompts.get(sequence).map_or("", String::as_str),
         }
     }
+
+    /// Prints all replies at once.
+    fn print(&self, completions: &[Completion], stats: &Stats) -> Result<()> {
+        let mut out = std::io::stdout();
+        if self.json {
+            let peak_memory = leveret::peak_memory();
+            let json = json!({ "completions": completions, "stats": stats, "peak_memory": peak_memory });
+            return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?);
+        }
+        for (sequence, completion) in completions.iter().enumerate() {
+            writeln!(out, "[{}] {}{}\n", sequence + 1, self.echo(sequence), completion.text)?;
+        }
+        Ok(())
+    }
 }
 
 impl Task for Generate {
@@ -161,26 +175,27 @@ impl Task for Generate {
             let _ = writeln!(std::io::stderr(), "warning: --max-tokens is 0, so that replies are empty");
         }
         end_on_signal(model.cancellation())?;
-        let generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
-        let (completions, stats) = match self.json || self.prompts.len() > 1 {
-            true => generation.finish()?,
-            false => print_as_it_comes(generation, self.echo(0), has_text, LiveLine::new(self.quiet))?,
+        let mut generation = model.stream_batch(self.prompts(), &(&self.options).into())?;
+        let at_the_end = self.json || self.prompts.len() > 1;
+        let failed = match at_the_end {
+            true => generation.find_map(Result::err),
+            false => print_as_it_comes(&mut generation, self.echo(0), has_text, LiveLine::new(self.quiet))?,
         };
-        if self.json {
-            let peak_memory = leveret::peak_memory();
-            let json = json!({ "completions": completions, "stats": stats, "peak_memory": peak_memory });
-            writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json)?)?;
-        } else if completions.len() > 1 {
-            for (sequence, completion) in completions.iter().enumerate() {
-                writeln!(std::io::stdout(), "[{}] {}{}\n", sequence + 1, self.echo(sequence), completion.text)?;
-            }
+        let (completions, stats) = (generation.completions(), generation.stats());
+        // Replies that were cut short are worth their time as far as they came.
+        let has_any = completions.iter().any(|completion| !completion.tokens.is_empty());
+        if at_the_end && (failed.is_none() || has_any) {
+            self.print(completions, stats)?;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         if self.profile {
-            let _ = writeln!(std::io::stderr(), "{}\n", profile::table(&stats).trim_fmt());
+            let _ = writeln!(std::io::stderr(), "{}\n", profile::table(stats).trim_fmt());
         }
-        if !self.quiet && !self.json {
+        if !self.quiet && !self.json && stats.units > 0 {
             // Numbers for those who read them.
-            let _ = writeln!(std::io::stderr(), "{}", summary(&completions, &stats));
+            let _ = writeln!(std::io::stderr(), "{}", summary(completions, stats));
         }
         Ok(())
     }
@@ -196,12 +211,13 @@ fn end_on_signal(cancellation: Cancellation) -> Result<()> {
     ctrlc::set_handler(end).context("Ctrl-C")
 }
 
+/// Prints a reply token by token; the error that ended it, if one did.
 fn print_as_it_comes<B: Backend>(
-    mut generation: leveret::Generation<'_, B>,
+    generation: &mut leveret::Generation<'_, B>,
     prompt: &str,
     has_text: bool,
     mut line: LiveLine,
-) -> Result<(Vec<Completion>, Stats)> {
+) -> Result<Option<Error>> {
     let mut out = std::io::stdout();
     // The prompt is echoed once the first token is there, so that an error is not preceded by half an answer.
     let mut before = prompt;
@@ -212,7 +228,7 @@ fn print_as_it_comes<B: Backend>(
             Err(error) => {
                 let end = if has_begun && matches!(error, Error::Cancelled) { "\n" } else { "" };
                 write!(out, "{}{end}", line.end())?;
-                return Err(error.into());
+                return Ok(Some(error));
             }
         };
         let text = if has_text { token.text } else { token.id.to_string() };
@@ -222,8 +238,7 @@ fn print_as_it_comes<B: Backend>(
         out.flush()?;
     }
     writeln!(out, "{}", line.end())?;
-    let stats = generation.stats().clone();
-    Ok((generation.finish()?.0, stats))
+    Ok(None)
 }
 
 /// One line of numbers.
