@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::generate::Token;
 use crate::generation_config::GenerationConfig;
 use crate::options::GenerateOptions;
-use crate::sequence::Sequence;
+use crate::sequence::{Sequence, next_of_all};
 use crate::stats::PassStats;
 use crate::tokenizer::Tokenizer;
 
@@ -183,8 +183,10 @@ impl<'a, B: Backend> Batch<'a, B> {
         for ((run, _), logits) in ran.zip(&logits) {
             run.begun = true;
             let rows: Vec<_> = logits.rows().collect();
-            for member in &mut run.members {
-                let next = match member.sequence.next(rows[member.row]) {
+            let turns = run.members.iter_mut().map(|member| (&mut member.sequence, rows[member.row])).collect();
+            let all = next_of_all(turns);
+            for (member, next) in run.members.iter_mut().zip(all) {
+                let next = match next {
                     Ok(next) => next,
                     Err(error) => {
                         member.gone = true;

@@ -13,7 +13,7 @@ use crate::engine::{Engine, Request, Rows};
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
 use crate::options::GenerateOptions;
-use crate::sequence::{Logprobs, Next, Sequence};
+use crate::sequence::{Logprobs, Next, Sequence, next_of_all};
 use crate::session::{Reply, Session};
 use crate::stats::{PassStats, Stats};
 use crate::tokenizer::Tokenizer;
@@ -206,20 +206,24 @@ impl<'a, B: Backend> Generation<'a, B> {
         let input = input(&self.unread, &self.sequences, cache.columns().columns() == 0);
         let (logits, mut pass) = self.engine.forward(&input, cache, Rows::Last)?;
         let started = Instant::now();
-        let mut ready = Vec::new();
+        let (mut going, mut turns) = (Vec::new(), Vec::new());
         for (index, (sequence, logits)) in self.sequences.iter_mut().zip(logits.rows()).enumerate() {
             if sequence.is_finished() {
                 continue;
             }
             let unread = &mut self.unread[index];
             unread.drain(..input[index].len());
-            if !unread.is_empty() {
-                continue;
+            if unread.is_empty() {
+                going.push(index);
+                turns.push((sequence, logits));
             }
-            let next = sequence.next(logits)?;
+        }
+        let mut ready = Vec::new();
+        for (index, next) in going.into_iter().zip(next_of_all(turns)) {
+            let (next, unread) = (next?, &mut self.unread[index]);
             unread.extend(next.iter().map(|next| next.id));
             if let Held::Lent(session) = &mut self.session {
-                session.noted(unread, sequence);
+                session.noted(unread, &self.sequences[index]);
             }
             ready.extend(next.into_iter().map(|next| Token::new(index, next)));
         }

@@ -1,5 +1,7 @@
 //! One sequence of a batch: from logits to the tokens and the text that it goes on with.
 
+use rayon::prelude::*;
+
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::generate::FinishReason;
@@ -30,6 +32,14 @@ pub(crate) struct Sequence<'a> {
     constraint: Option<Box<dyn Constraint>>,
     generated: usize,
     finished: bool,
+}
+
+/// What sequences go on with after logits of each; several at once, since each looks at its whole vocabulary.
+pub(crate) fn next_of_all(mut turns: Vec<(&mut Sequence<'_>, &[f32])>) -> Vec<Result<Vec<Next>>> {
+    match &mut turns[..] {
+        [(sequence, logits)] => vec![sequence.next(logits)],
+        _ => turns.into_par_iter().map(|(sequence, logits)| sequence.next(logits)).collect(),
+    }
 }
 
 /// A token that a sequence goes on with.
@@ -122,7 +132,7 @@ impl<'a> Sequence<'a> {
     }
 
     /// Chooses a token after `logits`; where a constraint leaves no choice after it, the tokens that must follow too.
-    pub(crate) fn next(&mut self, logits: &[f32]) -> Result<Vec<Next>> {
+    fn next(&mut self, logits: &[f32]) -> Result<Vec<Next>> {
         let mask = self.constraint.as_mut().map(|constraint| |logits: &mut [f32]| constraint.mask(logits));
         let id = self.sampler.sample(logits, mask)?;
         let told = self.logprobs.map(|top| logprobs(logits, id, top));

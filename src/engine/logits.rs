@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use burn::tensor::TensorData;
+use rayon::prelude::*;
 
 /// Which positions of a pass to compute logits of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +50,12 @@ impl Logits {
 
     pub(super) fn are_finite(&self) -> bool {
         // Among magnitudes, bits are in the order of numbers, and what is not finite comes last.
-        let greatest = self.values().iter().fold(0, |greatest, logit| greatest.max(logit.to_bits() & 0x7fff_ffff));
-        f32::from_bits(greatest).is_finite()
+        let greatest = |row: &[f32]| row.iter().fold(0, |greatest, logit| greatest.max(logit.to_bits() & 0x7fff_ffff));
+        let is_finite = |row: &[f32]| f32::from_bits(greatest(row)).is_finite();
+        match self.values() {
+            one if one.len() == self.vocab_size => is_finite(one),
+            several => several.par_chunks(self.vocab_size).all(is_finite),
+        }
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {

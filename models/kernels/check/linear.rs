@@ -47,8 +47,10 @@ fn linear<B: Backend>(dtype: DType, stored: Stored) {
     let odd = [(1, 100, 33), (3, 1001, 7), (9, 70, 5), (31, 33, 40)];
     let odd = odd.into_iter().filter(|_| matches!(stored, Stored::Dense(_)));
     let mixed = matches!(stored, Stored::Dense(weight) if weight != dtype && dtype != DType::F32);
+    // So many outputs that cubes take more of them each.
+    let wide = [(5, 64, 4300), (12, 72, 9000)].into_iter().filter(|_| matches!(stored, Stored::Dense(_)));
     let many = [(64, 512, 64), (100, 160, 40), (600, 128, 72)].into_iter().filter(|(rows, ..)| *rows <= 64 || !mixed);
-    for (rows, inputs, outputs) in shapes.into_iter().chain(odd).chain(many) {
+    for (rows, inputs, outputs) in shapes.into_iter().chain(odd).chain(wide).chain(many) {
         linear_of_shape::<B>(dtype, stored, [rows, inputs, outputs]);
     }
 }

@@ -55,6 +55,11 @@ pub fn has_planes<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
     hardware.plane_size_min == PLANE && hardware.plane_size_max == PLANE
 }
 
+/// How many cubes a device works on at once, at least: CUDA alone tells.
+pub fn multiprocessors<R: CubeRuntime>(client: &ComputeClient<R>) -> usize {
+    client.properties().hardware.num_streaming_multiprocessors.unwrap_or(64) as usize
+}
+
 /// The tensor in one piece; free where it is so already.
 pub fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     if x.is_contiguous() { x } else { into_contiguous(x) }

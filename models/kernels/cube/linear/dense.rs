@@ -1,7 +1,7 @@
 use cubecl::prelude::*;
 
 use super::input::Input;
-use super::planes::Blueprint;
+use super::planes::{Blueprint, Sums};
 use super::weights::Weights;
 use crate::kernels::cube::tensor::PLANE;
 
@@ -12,13 +12,13 @@ pub fn dense_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: S
     matrices: &Sequence<Weights<W, S, A, M>>,
     first_row: usize,
     first_output: usize,
-    sums: &mut Array<f32>,
-    squares: &mut Array<f32>,
+    sums: &mut Sums,
     #[comptime] first_matrix: usize,
     #[comptime] blueprint: Blueprint,
 ) {
     let (rows, columns, loads) = comptime!((blueprint.rows, blueprint.columns(), blueprint.loads));
-    let mut i = UNIT_POS_X as usize;
+    let step = comptime!(loads * PLANE as usize);
+    let mut i = UNIT_POS_X as usize + UNIT_POS_Y as usize % blueprint.splits * step;
     while i < input.vectors {
         let mut weights = Array::<Vector<W, M>>::new(comptime!(loads * columns));
         #[unroll]
@@ -37,18 +37,19 @@ pub fn dense_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: S
             if at < input.vectors {
                 #[unroll]
                 for r in 0..rows {
-                    let value = input.normed(min(first_row + r, input.rows - 1), at, squares, r, blueprint.normed);
+                    let value =
+                        input.normed(min(first_row + r, input.rows - 1), at, &mut sums.squares, r, blueprint.normed);
                     #[unroll]
                     for o in 0..columns {
                         let product = value * Vector::<f32, N>::cast_from(weights[l * columns + o]);
                         #[unroll]
                         for j in 0..N::value() {
-                            sums[r * columns + o] += product[j];
+                            sums.products[r * columns + o] += product[j];
                         }
                     }
                 }
             }
         }
-        i += comptime!(loads * PLANE as usize);
+        i += comptime!(blueprint.splits * step);
     }
 }

@@ -2,6 +2,7 @@
 
 mod block;
 mod dense;
+mod ending;
 mod input;
 mod packed;
 mod panels;

@@ -6,7 +6,7 @@
 use cubecl::prelude::*;
 
 use super::input::Input;
-use super::planes::Blueprint;
+use super::planes::{Blueprint, Sums};
 use super::weights::Weights;
 use crate::kernels::cube::tensor::PLANE;
 use crate::weight::{Format, GROUP};
@@ -26,8 +26,7 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
     matrices: &Sequence<Weights<W, S, A, M>>,
     first_row: usize,
     first_output: usize,
-    sums: &mut Array<f32>,
-    squares: &mut Array<f32>,
+    sums: &mut Sums,
     #[comptime] first_matrix: usize,
     #[comptime] blueprint: Blueprint,
 ) {
@@ -77,11 +76,11 @@ pub fn packed_products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: 
                 #[unroll]
                 for r in 0..rows {
                     let row = min(first_row + r, input.rows - 1);
-                    let values = values::<X, G, N>(input, row, at, squares, r, blueprint);
+                    let values = values::<X, G, N>(input, row, at, &mut sums.squares, r, blueprint);
                     #[unroll]
                     for o in 0..columns {
                         let step = steps.index(o);
-                        sums[r * columns + o] +=
+                        sums.products[r * columns + o] +=
                             product(&words, comptime!(o * count), &values, step, one, format, blueprint.rounds);
                     }
                 }

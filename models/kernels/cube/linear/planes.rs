@@ -2,28 +2,32 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
+use super::block::Block;
 use super::dense::dense_products;
+use super::ending::{Ending, ended};
 use super::input::{Input, input};
 use super::packed::{WORDS, packed_products};
-use super::product::{Ending, Product};
+use super::product::Product;
 use super::weights::{Weights, dtypes, weights};
-use crate::config::Activation;
-use crate::kernels::cube::elementwise::{Pairwise, combined};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::tensor::{PLANE, array, width};
 use crate::weight::{Format, GROUP};
 
 /// Planes of a cube.
-pub const PLANES: u32 = 8;
+const PLANES: usize = 4;
 
-/// How a plane works: rows of input that share a weight's load, outputs of a matrix that share an input's, and loads of
-/// each that are on their way at once.
+/// How a plane works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blueprint {
+    /// Rows of input that share a weight's load.
     pub rows: usize,
+    /// Outputs of a matrix that share an input's.
     pub outputs: usize,
+    /// Loads of each that are on their way at once.
     pub loads: usize,
-    /// Matrices.
+    /// Planes that make the same outputs, each from its own part of the inputs; of dense weights alone.
+    pub splits: usize,
+    /// Matrices that make results of their own.
     layers: usize,
     pub normed: bool,
     bias: bool,
@@ -34,25 +38,27 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// What was fastest on an H200 with the matrices of a Llama of 8B; one row by packed weights comes here where
-    /// [`row`](super::row) does not suit, and is not timed so.
+    /// What was fastest on an H200 with the matrices of a Llama of 8B: of one row, as many loads on their way as it takes
+    /// to keep memory busy. One row by packed weights comes here where [`row`](super::row) does not suit, and is not
+    /// timed so.
     fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
         let (end, format) = (product.end.kind(), product.layers[0].weight.format());
         let gated = matches!(end, Ending::Gated(_));
-        let (rows, outputs, loads) = match (product.rows == 1, format) {
-            (true, None) if gated => (1, 1, 1),
-            (true, None) if end == Ending::Each => (1, 2, 2),
-            (true, None) => (1, 1, 2),
-            (true, Some(Format::Int4 | Format::Int8)) if gated => (1, 1, 2),
-            (true, Some(Format::Int4 | Format::Int8)) if end == Ending::Each => (1, 2, 1),
-            (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 2),
-            (true, Some(Format::Fp8)) => (1, 1, 1),
-            (false, None) => (8, 2, 1),
-            (false, Some(_)) => (4, 1, 1),
+        let (rows, outputs, loads, splits) = match (product.rows == 1, format) {
+            (true, None) if gated => (1, 1, 2, 2),
+            (true, None) if end == Ending::Each => (1, 2, 2, 2),
+            (true, None) => (1, 1, 2, 4),
+            (true, Some(Format::Int4 | Format::Int8)) if gated => (1, 1, 2, 1),
+            (true, Some(Format::Int4 | Format::Int8)) if end == Ending::Each => (1, 2, 1, 1),
+            (true, Some(Format::Int4 | Format::Int8)) => (1, 2, 2, 1),
+            (true, Some(Format::Fp8)) => (1, 1, 1, 1),
+            (false, None) => (8, 2, 1, 1),
+            (false, Some(_)) => (4, 1, 1, 1),
         };
-        let (layers, normed, bias) = (product.layers.len(), product.norm.is_some(), product.has_bias());
+        let layers = product.results();
+        let (normed, bias) = (product.norm.is_some(), product.has_bias());
         let rounds = product.x.dtype != DType::F32;
-        Self { rows, outputs, loads, layers, normed, bias, rounds, end, format }
+        Self { rows, outputs, loads, splits, layers, normed, bias, rounds, end, format }
     }
 
     /// Outputs that a plane makes of each row at once: a gate and its partner together.
@@ -79,7 +85,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     };
     let blueprint = Blueprint::new(product);
     // Outputs of a plane belong to one matrix; those of a gate and its partner are made together.
-    let planes = product.blocks(blueprint.outputs);
+    let planes = product.blocks(blueprint.outputs) * blueprint.splits;
     let row_tiles = product.rows.div_ceil(blueprint.rows);
     let gain = product.norm.as_ref().map_or(x.dtype, |(gain, _)| gain.dtype);
     let [codes_dtype, scales, bias] = dtypes(product);
@@ -88,8 +94,8 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     unsafe {
         launch!(
             planes::Planes beside x,
-            CubeCount::Static((row_tiles * planes.div_ceil(PLANES as usize)) as u32, 1, 1),
-            CubeDim::new_2d(PLANE, PLANES);
+            CubeCount::Static((row_tiles * planes.div_ceil(PLANES)) as u32, 1, 1),
+            CubeDim::new_2d(PLANE, PLANES as u32);
             X = types[0], G = types[1], W = types[2], S = types[3], A = types[4]; N = width, M = codes;
             input: Input<planes::X, planes::G, planes::N> = input(product, width),
             matrices: Sequence<Weights<planes::W, planes::S, planes::A, planes::M>> = weights(product),
@@ -116,129 +122,121 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
     #[comptime] blueprint: Blueprint,
     #[define(X, G, W, S, A)] _dtypes: [StorageType; 5],
 ) {
+    let (rows, outputs, columns) = comptime!((blueprint.rows, blueprint.outputs, blueprint.columns()));
     let cube = CUBE_POS_X as usize;
-    let first_row = cube % row_tiles * blueprint.rows;
-    let mut plane = cube / row_tiles * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
-    match blueprint.end {
-        Ending::Each => {
-            // Results lie one after another, each in one piece.
-            let mut before = 0usize.runtime();
-            let mut found = false.runtime();
-            #[unroll]
-            for m in 0..blueprint.layers {
-                let matrix = matrices.index(m);
-                let blocks = (matrix.outputs + comptime!(blueprint.outputs - 1)) / blueprint.outputs;
-                if !found {
-                    if plane < blocks {
-                        found = true;
-                        let first_output = plane * blueprint.outputs;
-                        let sums =
-                            products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, m, blueprint);
-                        #[unroll]
-                        for r in 0..blueprint.rows {
-                            #[unroll]
-                            for o in 0..blueprint.outputs {
-                                let (row, output) = (first_row + r, first_output + o);
-                                if UNIT_POS_X == 0 && row < input.rows && output < matrix.outputs {
-                                    let sum = sums[comptime!(r * blueprint.outputs + o)];
-                                    y[before + row * matrix.outputs + output] = X::cast_from(sum);
-                                }
-                            }
-                        }
-                    } else {
-                        plane -= blocks;
-                        before += input.rows * matrix.outputs;
-                    }
-                }
-            }
-        }
-        Ending::Add => {
-            let first_output = plane * blueprint.outputs;
-            let matrix = matrices.index(0usize);
-            let sums = products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, 0usize, blueprint);
-            #[unroll]
-            for r in 0..blueprint.rows {
-                #[unroll]
-                for o in 0..blueprint.outputs {
-                    let (row, output) = (first_row + r, first_output + o);
-                    if UNIT_POS_X == 0 && row < input.rows && output < matrix.outputs {
-                        let at = row * matrix.outputs + output;
-                        let sum = sums[comptime!(r * blueprint.outputs + o)];
-                        y[at] = X::cast_from(sum + f32::cast_from(residual.as_ref().unwrap()[at]));
-                    }
-                }
-            }
-        }
-        Ending::Gated(activation) => {
-            let first_output = plane * blueprint.outputs;
-            let matrix = matrices.index(0usize);
-            let sums = products::<X, G, W, S, A, N, M>(input, matrices, first_row, first_output, 0usize, blueprint);
-            #[unroll]
-            for r in 0..blueprint.rows {
-                #[unroll]
-                for o in 0..blueprint.outputs {
-                    let (row, output) = (first_row + r, first_output + o);
-                    if UNIT_POS_X == 0 && row < input.rows && output < matrix.outputs {
-                        let gate = comptime!(2 * r * blueprint.outputs + o);
-                        let up = comptime!(gate + blueprint.outputs);
-                        y[row * matrix.outputs + output] = X::cast_from(gated(sums[gate], sums[up], activation));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `activation(gate) · up`.
-#[cube]
-pub fn gated(gate: f32, up: f32, #[comptime] activation: Activation) -> f32 {
-    let pair = combined::<Const<1>>(Vector::new(gate), Vector::new(up), comptime!(Pairwise::Gated(activation)));
-    pair[0]
-}
-
-/// The products of some rows, normed where that is asked for, with some rows of a matrix, or of a gate and its partner,
-/// biases added: every unit of the plane has all sums.
-#[cube]
-fn products<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
-    input: &Input<X, G, N>,
-    matrices: &Sequence<Weights<W, S, A, M>>,
-    first_row: usize,
-    first_output: usize,
-    #[comptime] first_matrix: usize,
-    #[comptime] blueprint: Blueprint,
-) -> Array<f32> {
-    let (rows, columns) = comptime!((blueprint.rows, blueprint.columns()));
-    let mut sums = Array::<f32>::new(comptime!(rows * columns));
-    let mut squares = Array::<f32>::new(rows);
+    let first_row = cube % row_tiles * rows;
+    let nth = (cube / row_tiles * PLANES + UNIT_POS_Y as usize) / blueprint.splits;
+    let block = Block::nth::<W, S, A, M>(matrices, nth, outputs, blueprint.layers);
+    let mut sums = Sums::new(blueprint);
     #[unroll]
-    for i in 0..rows * columns {
-        sums[i] = 0.0f32;
+    for m in 0..blueprint.layers {
+        if block.matrix == m {
+            if comptime!(blueprint.format.is_some()) {
+                packed_products(input, matrices, first_row, block.first, &mut sums, m, blueprint);
+            } else {
+                dense_products(input, matrices, first_row, block.first, &mut sums, m, blueprint);
+            }
+        }
     }
-    #[unroll]
-    for r in 0..rows {
-        squares[r] = 0.0f32;
-    }
-    if comptime!(blueprint.format.is_some()) {
-        packed_products(input, matrices, first_row, first_output, &mut sums, &mut squares, first_matrix, blueprint);
-    } else {
-        dense_products(input, matrices, first_row, first_output, &mut sums, &mut squares, first_matrix, blueprint);
-    }
+    sums.join(blueprint);
     #[unroll]
     for r in 0..rows {
         let mut scale = 1.0f32;
         if comptime!(blueprint.normed) {
-            scale = 1.0f32 / f32::sqrt(plane_sum(squares[r]) / input.numbers + input.eps);
+            scale = 1.0f32 / f32::sqrt(sums.squares[r] / input.numbers + input.eps);
         }
         #[unroll]
-        for o in 0..columns {
-            let mut sum = plane_sum(sums[r * columns + o]) * scale;
-            if comptime!(blueprint.bias) {
-                let matrix = matrices.index(comptime!(first_matrix + o / blueprint.outputs));
-                let output = min(first_output + comptime!(o % blueprint.outputs), matrix.outputs - 1);
-                sum += f32::cast_from(matrix.bias.as_ref().unwrap()[output]);
+        for o in 0..outputs {
+            let (row, output) = (first_row + r, block.first + o);
+            if UNIT_POS_X == 0
+                && UNIT_POS_Y as usize % blueprint.splits == 0
+                && row < input.rows
+                && output < block.outputs
+            {
+                let sum = sums.products[r * columns + o] * scale;
+                let partner = sums.products[comptime!(r * columns + columns - outputs + o)] * scale;
+                let (at, layers) = (block.before * input.rows + row * block.outputs + output, blueprint.layers);
+                let (bias, end) = comptime!((blueprint.bias, blueprint.end));
+                y[at] = ended::<X, W, S, A, M>(sum, partner, matrices, residual, &block, output, at, layers, bias, end);
             }
-            sums[r * columns + o] = sum;
         }
     }
-    sums
+}
+
+/// What a plane sums up.
+#[derive(CubeType)]
+pub struct Sums {
+    /// Of the products of each row with each column.
+    pub products: Array<f32>,
+    /// Of each row's squares.
+    pub squares: Array<f32>,
+}
+
+#[cube]
+impl Sums {
+    fn new(#[comptime] blueprint: Blueprint) -> Sums {
+        let (rows, columns) = comptime!((blueprint.rows, blueprint.columns()));
+        let mut products = Array::<f32>::new(comptime!(rows * columns));
+        let mut squares = Array::<f32>::new(rows);
+        #[unroll]
+        for i in 0..rows * columns {
+            products[i] = 0.0f32;
+        }
+        #[unroll]
+        for r in 0..rows {
+            squares[r] = 0.0f32;
+        }
+        Sums { products, squares }
+    }
+
+    /// Puts the shares of a plane's units together, and of the planes that make the same outputs.
+    fn join(&mut self, #[comptime] blueprint: Blueprint) {
+        let (products, squares) = comptime!((blueprint.rows * blueprint.columns(), blueprint.rows));
+        #[unroll]
+        for i in 0..products {
+            self.products[i] = plane_sum(self.products[i]);
+        }
+        if comptime!(blueprint.normed) {
+            #[unroll]
+            for r in 0..squares {
+                self.squares[r] = plane_sum(self.squares[r]);
+            }
+        }
+        if comptime!(blueprint.splits > 1) {
+            let size = comptime!(products + squares);
+            let mut shared = SharedMemory::<f32>::new(comptime!(PLANES * size));
+            let plane = UNIT_POS_Y as usize;
+            if UNIT_POS_X == 0 {
+                #[unroll]
+                for i in 0..products {
+                    shared[plane * size + i] = self.products[i];
+                }
+                #[unroll]
+                for r in 0..squares {
+                    shared[plane * size + products + r] = self.squares[r];
+                }
+            }
+            sync_cube();
+            let first = plane / blueprint.splits * blueprint.splits;
+            #[unroll]
+            for i in 0..products {
+                self.products[i] = total(&shared, first * size + i, size, blueprint.splits);
+            }
+            #[unroll]
+            for r in 0..squares {
+                self.squares[r] = total(&shared, first * size + products + r, size, blueprint.splits);
+            }
+        }
+    }
+}
+
+/// The sum of `count` numbers, `step` apart.
+#[cube]
+fn total(shared: &SharedMemory<f32>, first: usize, #[comptime] step: usize, #[comptime] count: usize) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..count {
+        sum += shared[first + i * step];
+    }
+    sum
 }

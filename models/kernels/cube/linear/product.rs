@@ -3,6 +3,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::ending::Ending;
 use super::{planes, row, tiles};
 use crate::config::Activation;
 use crate::kernels::cube::norm::rms_norm;
@@ -98,9 +99,14 @@ impl<R: CubeRuntime> Product<R> {
         self.layers[0].bias.is_some()
     }
 
+    /// Matrices that make results of their own.
+    pub fn results(&self) -> usize {
+        self.end.results(self.layers.len())
+    }
+
     /// Blocks of `size` rows of the matrices; where several make one result, of the first alone.
     pub fn blocks(&self, size: usize) -> usize {
-        self.layers[..self.end.results(self.layers.len())].iter().map(|layer| layer.outputs.div_ceil(size)).sum()
+        self.layers[..self.results()].iter().map(|layer| layer.outputs.div_ceil(size)).sum()
     }
 
     /// What is added at the end, if anything is.
@@ -110,17 +116,6 @@ impl<R: CubeRuntime> Product<R> {
             _ => None,
         }
     }
-}
-
-/// How a result ends, for kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ending {
-    /// As [`End::Each`].
-    Each,
-    /// As [`End::Gated`].
-    Gated(Activation),
-    /// As [`End::Add`].
-    Add,
 }
 
 impl<R: CubeRuntime> End<R> {
@@ -170,8 +165,9 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
     let tiled = rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product);
     let of_one_row = row::blueprint(&product);
-    // Rows are normed once, not by every cube; and one of f16 before it is rounded, since f16 may not hold it else.
-    if (tiled || of_one_row.is_some() && product.x.dtype == DType::F16)
+    // Many rows are normed once, not by every cube; and those of f16 before they are rounded, since f16 may not hold
+    // them else.
+    if (tiled && !tiles::norms(&product) || of_one_row.is_some() && product.x.dtype == DType::F16)
         && let Some((weight, eps)) = product.norm.take()
     {
         product.x = rms_norm(&product.x, &weight, eps)?;

@@ -9,16 +9,16 @@ use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 use super::block::Block;
+use super::ending::{Ending, ended};
 use super::input::{Input, input};
 use super::packed::{WORDS, step, words_of};
-use super::planes::gated;
-use super::product::{Ending, Product};
+use super::product::Product;
 use super::row_codes::{Coming, inputs_of, pairs, products_of, unit_and_base};
 use super::staged::{EIGHT, Staged};
-use super::weights::{Weights, bias_of, dtypes, weights};
+use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::mma::{Pair, TILE, has_mma, multiply, nought};
-use crate::kernels::cube::tensor::{PLANE, array, width};
+use crate::kernels::cube::tensor::{PLANE, array, multiprocessors, width};
 use crate::weight::{Format, GROUP};
 
 /// Numbers of a vector of input.
@@ -54,9 +54,7 @@ impl Blueprint {
     fn new<R: CubeRuntime>(product: &Product<R>, format: Format) -> Self {
         let end = product.end.kind();
         let gated = matches!(end, Ending::Gated(_));
-        // CUDA alone tells.
-        let multiprocessors = product.x.client.properties().hardware.num_streaming_multiprocessors.unwrap_or(64);
-        let blocks = blocks(product).div_ceil(multiprocessors as usize).min(PLANES);
+        let blocks = blocks(product).div_ceil(multiprocessors(&product.x.client)).min(PLANES);
         let blocks = if gated { blocks.next_multiple_of(2) } else { blocks };
         let eights = (product.inputs / GROUP).div_ceil(EIGHT);
         // No more planes than are busy in each round.
@@ -191,24 +189,14 @@ fn row<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     let output = block.first + at;
     if nth < blueprint.blocks && output < block.outputs {
         let scale = staged.scale(input, blueprint);
-        let mut sum = summed(&shared, nth, at, blueprint) * scale;
-        if comptime!(blueprint.bias) {
-            sum += bias_of::<W, S, A, M>(matrices, block.matrix, output, blueprint.layers);
+        let sum = summed(&shared, nth, at, blueprint) * scale;
+        let mut partner = 0.0f32;
+        if comptime!(blueprint.is_gated()) {
+            partner = summed(&shared, nth + 1, at, blueprint) * scale;
         }
-        match blueprint.end {
-            Ending::Each => {}
-            Ending::Add => {
-                sum += f32::cast_from(residual.as_ref().unwrap()[output]);
-            }
-            Ending::Gated(activation) => {
-                let mut up = summed(&shared, nth + 1, at, blueprint) * scale;
-                if comptime!(blueprint.bias) {
-                    up += f32::cast_from(matrices.index(1usize).bias.as_ref().unwrap()[output]);
-                }
-                sum = gated(sum, up, activation);
-            }
-        }
-        y[block.before + output] = X::cast_from(sum);
+        let (place, layers) = (block.before + output, blueprint.layers);
+        let (bias, end) = comptime!((blueprint.bias, blueprint.end));
+        y[place] = ended::<X, W, S, A, M>(sum, partner, matrices, residual, &block, output, place, layers, bias, end);
     }
 }
 

@@ -1,16 +1,17 @@
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::block::Block;
+use super::ending::{Ending, ended};
 use super::input::{Input, input};
-use super::planes::gated;
-use super::product::{Ending, Product};
-use super::tiles_load::{Coming, Part, load, widened};
-use super::weights::{Weights, bias_of, dtypes, weights};
+use super::product::Product;
+use super::tiles_load::{Coming, Part, load, taken, widened};
+use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
-use crate::kernels::cube::tensor::{PLANE, array, width};
+use crate::kernels::cube::tensor::{PLANE, array, multiprocessors, width};
 use crate::weight::{Format, GROUP};
 
 /// Numbers of a vector: 16 bytes of 16 bits each.
@@ -19,41 +20,61 @@ const WIDTH: usize = 8;
 /// Vectors of the depth that a plane multiplies at once: as many numbers as a group of packed weights has.
 pub const DEPTH: usize = GROUP / WIDTH;
 
-/// Columns of the result that a cube makes; of a gate and its partner, half as many of each.
-pub const OUTPUTS: usize = 32;
+/// Rows of input up to which one cube makes them all.
+const AT_ONCE: usize = 16;
 
 /// How a cube works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blueprint {
     /// Rows of the result that a cube makes.
     pub rows: usize,
+    /// Columns of the result that a cube makes; of a gate and its partner, half as many of each.
+    pub outputs: usize,
     /// Planes, each of which takes its own part of the depth.
     pub planes: usize,
     /// Parts of the depth that a plane has on their way at once.
     pub stages: usize,
-    /// Matrices.
-    pub layers: usize,
+    /// Matrices that make results of their own.
+    layers: usize,
+    pub normed: bool,
     bias: bool,
-    pub end: Ending,
+    end: Ending,
     pub format: Option<Format>,
 }
 
 impl Blueprint {
     /// What was fastest on an H200 with the matrices of a Llama of 8B.
     fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
-        let (rows, planes, stages) = match product.rows {
-            ..=8 => (8, 16, 2),
-            9..=16 => (16, 16, 2),
+        let format = product.layers[0].weight.format();
+        let (layers, bias, end) = (product.results(), product.has_bias(), product.end.kind());
+        let rows = match product.rows {
+            ..=8 => 8,
+            ..=AT_ONCE => AT_ONCE,
+            _ => 32,
+        };
+        let halves = if matches!(end, Ending::Gated(_)) { 2 } else { 1 };
+        let cubes = product.blocks(32 / halves) as f64 / multiprocessors(&product.x.client) as f64;
+        let (outputs, planes, stages) = match (rows, format) {
+            (..=AT_ONCE, None) if cubes <= 1.0 => (32, 16, 2),
+            // Two cubes to a multiprocessor, and no more.
+            (..=AT_ONCE, None) if cubes <= 2.0 => (32, 8, 2),
+            // Which read the input half as often.
+            (..=AT_ONCE, None) => (64, 8, 1),
+            (..=AT_ONCE, Some(_)) => (32, 16, 2),
             _ => (32, 16, 1),
         };
-        let format = product.layers[0].weight.format();
-        let (layers, bias, end) = (product.layers.len(), product.has_bias(), product.end.kind());
-        Self { rows, planes, stages, layers, bias, end, format }
+        let normed = product.norm.is_some();
+        Self { rows, outputs, planes, stages, layers, normed, bias, end, format }
     }
 
     /// Whether a gate and its partner are made together.
     pub fn is_gated(&self) -> bool {
         matches!(self.end, Ending::Gated(_))
+    }
+
+    /// Rows of a matrix that a cube multiplies by.
+    fn size(&self) -> usize {
+        if self.is_gated() { self.outputs / 2 } else { self.outputs }
     }
 
     /// Tiles of rows.
@@ -63,7 +84,7 @@ impl Blueprint {
 
     /// Numbers that planes leave behind for the sums of a tile of rows.
     fn sums(&self) -> usize {
-        self.planes * COLUMNS * OUTPUTS
+        self.planes * COLUMNS * self.outputs
     }
 }
 
@@ -77,10 +98,18 @@ pub fn suits<R: CubeRuntime>(product: &Product<R>) -> bool {
     product.layers.iter().all(vectors) && has_mma(&x.client, x.dtype)
 }
 
-/// Multiplies on tensor cores, with sums in f32; the input is normed already.
+/// Whether the input is best normed on the way: few rows, of numbers that hold what a norm's weight makes of them.
+pub fn norms<R: CubeRuntime>(product: &Product<R>) -> bool {
+    let fits = |gain| width(&[gain], &[product.inputs]) == WIDTH;
+    let bf16 = |x: &CubeTensor<R>| x.dtype == DType::BF16;
+    let gain = product.norm.as_ref().map(|(gain, _)| gain);
+    product.rows <= AT_ONCE && bf16(&product.x) && gain.is_some_and(|gain| bf16(gain) && fits(gain))
+}
+
+/// Multiplies on tensor cores, with sums in f32; the input is normed already, unless [`norms`] says otherwise.
 pub fn launch<R: CubeRuntime>(product: &Product<R>) {
     let (x, blueprint) = (&product.x, Blueprint::new(product));
-    let blocks = product.blocks(if blueprint.is_gated() { OUTPUTS / 2 } else { OUTPUTS });
+    let blocks = product.blocks(blueprint.size());
     let words = match blueprint.format {
         None => WIDTH,
         Some(Format::Int4) => 1,
@@ -117,29 +146,114 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     #[comptime] blueprint: Blueprint,
     #[define(X, W, S, A)] _dtypes: [StorageType; 4],
 ) {
-    let output_tiles = comptime!(OUTPUTS / TILE);
-    let (row_tiles, stages) = comptime!((blueprint.row_tiles(), blueprint.stages));
+    let outputs = comptime!(blueprint.outputs);
+    let output_tiles = comptime!(outputs / TILE);
+    let row_tiles = comptime!(blueprint.row_tiles());
     let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
     let first_row = CUBE_POS_X as usize * blueprint.rows;
-    let (size, layers) = comptime!(match blueprint.end {
-        Ending::Gated(_) => (OUTPUTS / 2, 1),
-        _ => (OUTPUTS, blueprint.layers),
-    });
+    let (size, layers) = comptime!((blueprint.size(), blueprint.layers));
     let block = Block::nth::<W, S, A, M>(matrices, CUBE_POS_Y as usize, size, layers);
-
-    let one = matrices.index(0usize).one;
     let mut sums = Sequence::<Array<Pair<f32>>>::new();
     #[unroll]
     for _ in 0..row_tiles * output_tiles {
         sums.push(nought());
     }
+    let mut squares = Array::<f32>::new(row_tiles);
+    #[unroll]
+    for r in 0..row_tiles {
+        squares[r] = 0.0f32;
+    }
+    // The loop is there for each matrix: loads that wait for a decision come one after another.
+    #[unroll]
+    for m in 0..layers {
+        if block.matrix == m {
+            products::<X, W, S, A, N, M>(input, matrices, &block, first_row, &mut sums, &mut squares, m, blueprint);
+        }
+    }
+
+    // [planes, rows].
+    let mut marks = SharedMemory::<f32>::new(comptime!(blueprint.planes * blueprint.rows));
+    if comptime!(blueprint.normed) {
+        #[unroll]
+        for r in 0..row_tiles {
+            let mut square = squares[r];
+            square += plane_shuffle_xor(square, 1u32);
+            square += plane_shuffle_xor(square, 2u32);
+            if j == 0 {
+                marks[UNIT_POS_Y as usize * blueprint.rows + r * COLUMNS + i] = square;
+            }
+        }
+    }
+    // A round for each tile of rows: [planes, columns, outputs].
+    let mut shared = SharedMemory::<f32>::new(comptime!(blueprint.sums()));
+    let units = comptime!(blueprint.planes * PLANE as usize);
+    let rounds = comptime!((COLUMNS * size).div_ceil(units));
+    #[unroll]
+    for r in 0..row_tiles {
+        if first_row + r * COLUMNS < input.rows {
+            #[unroll]
+            for o in 0..output_tiles {
+                let part = sums.index(r * output_tiles + o);
+                let (upper, lower) = (part[0], part[1]);
+                let at = (UNIT_POS_Y as usize * COLUMNS + 2 * j) * outputs + o * TILE + i;
+                shared[at] = upper[0];
+                shared[at + outputs] = upper[1];
+                shared[at + 8] = lower[0];
+                shared[at + outputs + 8] = lower[1];
+            }
+            sync_cube();
+            #[unroll]
+            for round in 0..rounds {
+                let number = UNIT_POS as usize + round * units;
+                let (row, at) = (first_row + r * COLUMNS + number / size, number / size * outputs + number % size);
+                let output = block.first + number % size;
+                if number < COLUMNS * size && row < input.rows && output < block.outputs {
+                    let mut scale = 1.0f32;
+                    if comptime!(blueprint.normed) {
+                        let square = summed(&marks, r * COLUMNS + number / size, blueprint.rows, blueprint.planes);
+                        scale = 1.0f32 / f32::sqrt(square / input.numbers + input.eps);
+                    }
+                    let step = comptime!(COLUMNS * outputs);
+                    let sum = summed(&shared, at, step, blueprint.planes) * scale;
+                    let mut partner = 0.0f32;
+                    if comptime!(blueprint.is_gated()) {
+                        partner = summed(&shared, at + size, step, blueprint.planes) * scale;
+                    }
+                    let place = block.before * input.rows + row * block.outputs + output;
+                    let (bias, end) = comptime!((blueprint.bias, blueprint.end));
+                    y[place] = ended::<X, W, S, A, M>(
+                        sum, partner, matrices, residual, &block, output, place, layers, bias, end,
+                    );
+                }
+            }
+            sync_cube();
+        }
+    }
+}
+
+/// A plane's share of the products of rows with a block of a matrix, or of a gate and its partner, and of the rows'
+/// squares.
+#[cube]
+fn products<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
+    input: &Input<X, X, N>,
+    matrices: &Sequence<Weights<W, S, A, M>>,
+    block: &Block,
+    first_row: usize,
+    sums: &mut Sequence<Array<Pair<f32>>>,
+    squares: &mut Array<f32>,
+    #[comptime] matrix: usize,
+    #[comptime] blueprint: Blueprint,
+) {
+    let (row_tiles, output_tiles) = comptime!((blueprint.row_tiles(), blueprint.outputs / TILE));
+    let (stages, step) = comptime!((blueprint.stages, blueprint.planes * DEPTH));
+    let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
+    let one = matrices.index(matrix).one;
     let mut coming = Coming::<X, W, S, N, M>::new(blueprint);
     let mut column = UNIT_POS_Y as usize * DEPTH + j;
-    let step = comptime!(blueprint.planes * DEPTH);
     #[unroll]
     for stage in 0..stages {
         let part = Part { first_row, i, j, column: column + stage * step };
-        load::<X, W, S, A, N, M>(input, matrices, &block, &part, stage, &mut coming, blueprint);
+        load::<X, W, S, A, N, M>(input, matrices, block, &part, stage, &mut coming, matrix, blueprint);
     }
     while column - j < input.vectors {
         #[unroll]
@@ -153,10 +267,23 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
             let mut rights = Array::<Vector<X, Const<8>>>::new(row_tiles);
             #[unroll]
             for r in 0..row_tiles {
-                rights[r] = coming.input(stage * row_tiles + r, j, blueprint.format);
+                let mut right = taken(&coming.x, stage * row_tiles + r, j, blueprint.format);
+                if comptime!(blueprint.normed) {
+                    let number = Vector::<f32, Const<8>>::cast_from(right);
+                    if column + stage * step < input.vectors {
+                        let square = number * number;
+                        #[unroll]
+                        for n in 0..8usize {
+                            squares[r] += square[n];
+                        }
+                    }
+                    let gain = taken(&coming.gain, stage, j, blueprint.format);
+                    right = Vector::cast_from(number * Vector::cast_from(gain));
+                }
+                rights[r] = right;
             }
             let part = Part { first_row, i, j, column: column + comptime!((stages + stage) * step) };
-            load::<X, W, S, A, N, M>(input, matrices, &block, &part, stage, &mut coming, blueprint);
+            load::<X, W, S, A, N, M>(input, matrices, block, &part, stage, &mut coming, matrix, blueprint);
             #[unroll]
             for half in 0..2usize {
                 #[unroll]
@@ -179,59 +306,15 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
         }
         column += comptime!(stages * step);
     }
-
-    // A round for each tile of rows: [planes, columns, outputs].
-    let mut shared = SharedMemory::<f32>::new(comptime!(blueprint.sums()));
-    let unit = UNIT_POS as usize;
-    #[unroll]
-    for r in 0..row_tiles {
-        if first_row + r * COLUMNS < input.rows {
-            #[unroll]
-            for o in 0..output_tiles {
-                let part = sums.index(r * output_tiles + o);
-                let (upper, lower) = (part[0], part[1]);
-                let at = (UNIT_POS_Y as usize * COLUMNS + 2 * j) * OUTPUTS + o * TILE + i;
-                shared[at] = upper[0];
-                shared[at + OUTPUTS] = upper[1];
-                shared[at + 8] = lower[0];
-                shared[at + OUTPUTS + 8] = lower[1];
-            }
-            sync_cube();
-            let (row, at) = (first_row + r * COLUMNS + unit / size, unit / size * OUTPUTS + unit % size);
-            let output = block.first + unit % size;
-            if unit < COLUMNS * size && row < input.rows && output < block.outputs {
-                let mut sum = summed(&shared, at, blueprint);
-                if comptime!(blueprint.bias) {
-                    sum += bias_of::<W, S, A, M>(matrices, block.matrix, output, layers);
-                }
-                let place = block.before * input.rows + row * block.outputs + output;
-                match blueprint.end {
-                    Ending::Each => {}
-                    Ending::Add => {
-                        sum += f32::cast_from(residual.as_ref().unwrap()[place]);
-                    }
-                    Ending::Gated(activation) => {
-                        let mut up = summed(&shared, at + size, blueprint);
-                        if comptime!(blueprint.bias) {
-                            up += f32::cast_from(matrices.index(1usize).bias.as_ref().unwrap()[output]);
-                        }
-                        sum = gated(sum, up, activation);
-                    }
-                }
-                y[place] = X::cast_from(sum);
-            }
-            sync_cube();
-        }
-    }
 }
 
-/// The planes' sums of one number of the result.
+/// The sum of what all planes have left of a number, `step` apart.
 #[cube]
-fn summed(shared: &SharedMemory<f32>, at: usize, #[comptime] blueprint: Blueprint) -> f32 {
+fn summed(shared: &SharedMemory<f32>, at: usize, #[comptime] step: usize, #[comptime] planes: usize) -> f32 {
     let mut sum = 0.0f32;
     #[unroll]
-    for p in 0..blueprint.planes {
-        sum += shared[p * COLUMNS * OUTPUTS + at];
+    for p in 0..planes {
+        sum += shared[p * step + at];
     }
     sum
 }

@@ -3,7 +3,7 @@ use cubecl::prelude::*;
 use super::block::Block;
 use super::input::Input;
 use super::packed::{code, scale_of, step};
-use super::tiles::{Blueprint, DEPTH, OUTPUTS};
+use super::tiles::{Blueprint, DEPTH};
 use super::weights::Weights;
 use crate::kernels::cube::mma::COLUMNS;
 use crate::weight::{Format, GROUP};
@@ -16,7 +16,9 @@ pub struct Coming<X: Float, W: Numeric, S: Numeric, N: Size, M: Size> {
     /// And their scales.
     pub scales: Array<S>,
     /// Of a row of each tile of the input: the numbers that those are multiplied by, in one vector or two.
-    x: Array<Vector<X, N>>,
+    pub x: Array<Vector<X, N>>,
+    /// What those are normed with.
+    pub gain: Array<Vector<X, N>>,
 }
 
 /// A part of the depth as a unit sees it: row `i` of every eight, vector `j` of four.
@@ -33,27 +35,35 @@ pub struct Part {
 impl<X: Float, W: Numeric, S: Numeric, N: Size, M: Size> Coming<X, W, S, N, M> {
     /// Room for all stages.
     pub fn new(#[comptime] blueprint: Blueprint) -> Coming<X, W, S, N, M> {
-        let weights = comptime!(blueprint.stages * OUTPUTS / 8);
-        let vectors = comptime!(blueprint.stages * blueprint.row_tiles() * vectors(blueprint.format));
-        Coming::<X, W, S, N, M> { codes: Array::new(weights), scales: Array::new(weights), x: Array::new(vectors) }
+        let weights = comptime!(blueprint.stages * blueprint.outputs / 8);
+        let gains = comptime!(blueprint.stages * vectors(blueprint.format));
+        let (codes, scales) = (Array::new(weights), Array::new(weights));
+        let (x, gain) = (Array::new(comptime!(gains * blueprint.row_tiles())), Array::new(gains));
+        Coming::<X, W, S, N, M> { codes, scales, x, gain }
     }
+}
 
-    /// Eight numbers of the `r`th row of input, those that the weights of the same unit are multiplied by.
-    pub fn input(&self, #[comptime] r: usize, j: usize, #[comptime] format: Option<Format>) -> Vector<X, Const<8>> {
-        if comptime!(format == Some(Format::Int4)) {
-            // Four neighbours and the four that are 16 further, each half of a vector.
-            let mut vector = Vector::<X, Const<8>>::empty();
-            let (near, far) = (self.x[2 * r], self.x[2 * r + 1]);
-            let upper = j % 2 == 1;
-            #[unroll]
-            for n in 0..4usize {
-                vector[n] = select(upper, near[n + 4], near[n]);
-                vector[n + 4] = select(upper, far[n + 4], far[n]);
-            }
-            vector
-        } else {
-            Vector::cast_from(self.x[r])
+/// Eight numbers of the `nth` row in `from`, those that the weights of the same unit are multiplied by.
+#[cube]
+pub fn taken<X: Float, N: Size>(
+    from: &Array<Vector<X, N>>,
+    #[comptime] nth: usize,
+    j: usize,
+    #[comptime] format: Option<Format>,
+) -> Vector<X, Const<8>> {
+    if comptime!(format == Some(Format::Int4)) {
+        // Four neighbours and the four that are 16 further, each half of a vector.
+        let mut vector = Vector::<X, Const<8>>::empty();
+        let (near, far) = (from[2 * nth], from[2 * nth + 1]);
+        let upper = j % 2 == 1;
+        #[unroll]
+        for n in 0..4usize {
+            vector[n] = select(upper, near[n + 4], near[n]);
+            vector[n + 4] = select(upper, far[n + 4], far[n]);
         }
+        vector
+    } else {
+        Vector::cast_from(from[nth])
     }
 }
 
@@ -65,7 +75,6 @@ fn vectors(format: Option<Format>) -> usize {
 /// Begins to load what the unit multiplies of a part: of row `8 · o + i` of the cube's block, for all `o`, and of row
 /// `i` of each tile of the input.
 #[cube]
-#[allow(clippy::if_same_then_else, reason = "one condition is decided when the kernel is made, the other when it runs")]
 pub fn load<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, X, N>,
     matrices: &Sequence<Weights<W, S, A, M>>,
@@ -73,46 +82,28 @@ pub fn load<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     part: &Part,
     #[comptime] stage: usize,
     coming: &mut Coming<X, W, S, N, M>,
+    #[comptime] first_matrix: usize,
     #[comptime] blueprint: Blueprint,
 ) {
-    let tiles = comptime!(OUTPUTS / 8);
+    let tiles = comptime!(blueprint.outputs / 8);
     #[unroll]
     for o in 0..tiles {
         let at = comptime!(stage * tiles + o);
         coming.codes[at] = Vector::new(W::from_int(0));
         coming.scales[at] = S::from_int(0);
         if part.column < input.vectors {
-            if comptime!(blueprint.is_gated()) {
-                let row = min(block.first + comptime!(o % (tiles / 2) * 8) + part.i, block.outputs - 1);
-                let matrix = matrices.index(comptime!(o / (tiles / 2)));
-                stored::<X, W, S, A, N, M>(matrix, row, part.column, input.vectors, coming, at, blueprint.format);
+            // Of a gate and its partner, half of the rows each.
+            let (of, o) = comptime!(if blueprint.is_gated() && o >= tiles / 2 {
+                (first_matrix + 1, o - tiles / 2)
             } else {
-                let row = min(block.first + comptime!(o * 8) + part.i, block.outputs - 1);
-                #[unroll]
-                for m in 0..blueprint.layers {
-                    let matrix = matrices.index(m);
-                    if comptime!(blueprint.layers == 1) {
-                        stored::<X, W, S, A, N, M>(
-                            matrix,
-                            row,
-                            part.column,
-                            input.vectors,
-                            coming,
-                            at,
-                            blueprint.format,
-                        );
-                    } else if block.matrix == m {
-                        stored::<X, W, S, A, N, M>(
-                            matrix,
-                            row,
-                            part.column,
-                            input.vectors,
-                            coming,
-                            at,
-                            blueprint.format,
-                        );
-                    }
-                }
+                (first_matrix, o)
+            });
+            let matrix = matrices.index(of);
+            let row = min(block.first + comptime!(o * 8) + part.i, block.outputs - 1);
+            coming.codes[at] = matrix.codes[row * input.vectors + part.column];
+            if let Some(format) = comptime!(blueprint.format) {
+                let scales = matrix.scales.as_ref().unwrap();
+                coming.scales[at] = scale_of::<S>(scales, row, part.column / DEPTH, input.vectors / DEPTH, format);
             }
         }
     }
@@ -120,31 +111,31 @@ pub fn load<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     #[unroll]
     for r in 0..row_tiles {
         let row = min(part.first_row + r * COLUMNS + part.i, input.rows - 1) * input.vectors;
-        let at = comptime!((stage * row_tiles + r) * vectors(blueprint.format));
-        if comptime!(blueprint.format == Some(Format::Int4)) {
-            let group = row + min(part.column - part.j, input.vectors - DEPTH);
-            coming.x[at] = input.x[group + part.j / 2];
-            coming.x[at + 1] = input.x[group + 2 + part.j / 2];
-        } else {
-            coming.x[at] = input.x[row + min(part.column, input.vectors - 1)];
-        }
+        numbers(&input.x, row, part, input.vectors, &mut coming.x, stage * row_tiles + r, blueprint.format);
+    }
+    if comptime!(blueprint.normed) {
+        let gain = input.gain.as_ref().unwrap();
+        numbers(gain, 0usize, part, input.vectors, &mut coming.gain, stage, blueprint.format);
     }
 }
 
+/// Begins to load what the unit multiplies of a row that begins at `row`, as the `nth` of those that come.
 #[cube]
-fn stored<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
-    matrix: &Weights<W, S, A, M>,
+fn numbers<X: Float, N: Size>(
+    from: &Array<Vector<X, N>>,
     row: usize,
-    column: usize,
+    part: &Part,
     vectors: usize,
-    coming: &mut Coming<X, W, S, N, M>,
-    #[comptime] at: usize,
+    coming: &mut Array<Vector<X, N>>,
+    #[comptime] nth: usize,
     #[comptime] format: Option<Format>,
 ) {
-    coming.codes[at] = matrix.codes[row * vectors + column];
-    if let Some(format) = format {
-        coming.scales[at] =
-            scale_of::<S>(matrix.scales.as_ref().unwrap(), row, column / DEPTH, vectors / DEPTH, format);
+    if comptime!(format == Some(Format::Int4)) {
+        let group = row + min(part.column - part.j, vectors - DEPTH);
+        coming[2 * nth] = from[group + part.j / 2];
+        coming[2 * nth + 1] = from[group + 2 + part.j / 2];
+    } else {
+        coming[nth] = from[row + min(part.column, vectors - 1)];
     }
 }
 
