@@ -43,6 +43,7 @@ impl From<Gemma3nConfig> for Gemma3n {
         config.gemma2_defaults();
         config.style.norm = NormKind::Rms;
         config.attn_logit_softcapping = None;
+        config.query_pre_attn_scalar = None;
         config.final_logit_softcapping.get_or_insert(30.0);
         config.window_pattern(5);
         if config.vocab_size == 0 {

@@ -46,6 +46,7 @@ impl From<With<Gemma4Fields>> for Gemma4 {
         config.gemma2_defaults();
         config.style.norm = NormKind::Rms;
         config.attn_logit_softcapping = None;
+        config.query_pre_attn_scalar = None;
         config.window_pattern(6);
         // The last layer sees everything, whatever the list says.
         if let Some(last) = config.layer_types.as_mut().and_then(|kinds| kinds.last_mut()) {

@@ -1,6 +1,6 @@
 use crate::error::Result;
 
-/// Says which tokens a reply may be made of, such as those of a JSON document.
+/// Says which tokens a reply may be made of, such as those of a JSON document; may be asked on any thread.
 pub trait Constraint: Send {
     /// Sets the logits of tokens that may not come next to negative infinity.
     fn mask(&mut self, logits: &mut [f32]) -> Result<()>;

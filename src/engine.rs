@@ -25,7 +25,7 @@ use leveret_models::{Backend, Dims};
 pub use cancellation::Cancellation;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use group::Group;
-pub(crate) use logits::{Logits, Rows};
+pub(crate) use logits::{Logits, Rows, are_many};
 pub(crate) use request::Request;
 pub(crate) use stage::Stage;
 

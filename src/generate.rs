@@ -111,7 +111,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         let sequences = prompts.iter().map(sequence).collect::<Result<_>>()?;
         let (batch, columns) = (prompts.len(), prompt + max_tokens);
         let cache = engine.begin(Request::new(batch, prompt, columns, Rows::Last))?;
-        Ok(Self::of(engine, Held::Own(Box::new(cache)), sequences, prompts, Instant::now()))
+        Ok(Self::of(engine, Held::Own(Box::new(cache)), sequences, prompts, Vec::new(), Instant::now()))
     }
 
     /// Goes on in a session: of the prompt only what is new is computed, and a reply to it that was begun is given
@@ -140,7 +140,7 @@ impl<'a, B: Backend> Generation<'a, B> {
         let kept = session.keep_prefix_of(&unread, engine.fixed_up_to());
         unread.drain(..kept);
         session.reply = Some(reply).filter(|_| !sequence.is_finished());
-        Ok(Self { ready, ..Self::of(engine, Held::Lent(session), vec![sequence], vec![unread], started) })
+        Ok(Self::of(engine, Held::Lent(session), vec![sequence], vec![unread], ready, started))
     }
 
     fn of(
@@ -148,12 +148,15 @@ impl<'a, B: Backend> Generation<'a, B> {
         session: Held<'a, B>,
         sequences: Vec<Sequence<'a>>,
         unread: Vec<Vec<u32>>,
+        ready: Vec<Token>,
         started: Instant,
     ) -> Self {
-        let ended = |sequence: &Sequence<'_>| sequence.is_finished().then_some(FinishReason::Length);
-        let empty = |sequence| Completion { finish_reason: ended(sequence), ..Completion::default() };
+        // Where no tokens are wanted, no last one will tell.
+        let is_over = |sequence: &Sequence<'_>| sequence.is_finished() && ready.is_empty();
+        let reason = |sequence| is_over(sequence).then_some(FinishReason::Length);
+        let empty = |sequence| Completion { finish_reason: reason(sequence), ..Completion::default() };
         let completions = sequences.iter().map(empty).collect();
-        let (ready, stats) = (Vec::new(), Stats::default());
+        let stats = Stats::default();
         Self { engine, session, sequences, unread, ready, completions, stats, started, failed: false }
     }
 
@@ -184,12 +187,13 @@ impl<'a, B: Backend> Generation<'a, B> {
         &self.stats
     }
 
-    /// What the tokens that it has given make; one completion for each prompt, also where an error has ended it.
+    /// What the tokens that it has given make; one completion for each prompt, also where an error has ended it. Text
+    /// that might yet become a stop string, or half of a character, is not in them.
     pub fn completions(&self) -> &[Completion] {
         &self.completions
     }
 
-    /// Runs to the end; one completion for each prompt.
+    /// Runs to the end; one completion for each prompt, with what was given before.
     pub fn finish(mut self) -> Result<(Vec<Completion>, Stats)> {
         match self.find_map(Result::err) {
             Some(error) => Err(error),

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::constraint::Constraint;
+use crate::engine::are_many;
 use crate::error::{Error, Result};
 use crate::generate::FinishReason;
 use crate::generation_config::GenerationConfig;
@@ -32,14 +33,6 @@ pub(crate) struct Sequence<'a> {
     constraint: Option<Box<dyn Constraint>>,
     generated: usize,
     finished: bool,
-}
-
-/// What sequences go on with after logits of each; several at once, since each looks at its whole vocabulary.
-pub(crate) fn next_of_all(mut turns: Vec<(&mut Sequence<'_>, &[f32])>) -> Vec<Result<Vec<Next>>> {
-    match &mut turns[..] {
-        [(sequence, logits)] => vec![sequence.next(logits)],
-        _ => turns.into_par_iter().map(|(sequence, logits)| sequence.next(logits)).collect(),
-    }
 }
 
 /// A token that a sequence goes on with.
@@ -185,5 +178,14 @@ impl<'a> Sequence<'a> {
             text.push_str(&self.stop.finish());
         }
         Ok(text)
+    }
+}
+
+/// What sequences go on with after logits of each; side by side where these are many.
+pub(crate) fn next_of_all(turns: Vec<(&mut Sequence<'_>, &[f32])>) -> Vec<Result<Vec<Next>>> {
+    let next = |(sequence, logits): (&mut Sequence<'_>, &[f32])| sequence.next(logits);
+    match are_many(turns.len(), turns.iter().map(|(_, logits)| logits.len()).sum()) {
+        true => turns.into_par_iter().map(next).collect(),
+        false => turns.into_iter().map(next).collect(),
     }
 }

@@ -231,10 +231,10 @@ fn config(#[case] field: &str, #[case] value: Value, #[case] says: &str) {
 fn divisors_that_are_none() {
     let divisors =
         [("attn_logit_softcapping", -50.0), ("final_logit_softcapping", 0.0), ("query_pre_attn_scalar", 0.0)];
-    for (field, cap) in divisors {
-        let text = load_error(with_config("gemma2", field, cap.into()).path());
+    for (field, divisor) in divisors {
+        let text = load_error(with_config("gemma2", field, divisor.into()).path());
         assert_says(&text, &["config.json", field, "expected a number from 0.001"]);
-        let llama = with_config("llama", field, cap.into());
+        let llama = with_config("llama", field, divisor.into());
         assert!(Model::<Flex>::builder(llama.path()).load().is_ok(), "{field}");
     }
 }
@@ -250,7 +250,10 @@ fn divisors_that_are_none() {
 fn broken_text_files(#[case] file: &str, #[case] content: &str, #[case] says: &str) {
     let dir = copy_of(&demo());
     fs::write(dir.path().join(file), content).unwrap();
-    assert_says(&load_error(dir.path()), &[says]);
+    let text = load_error(dir.path());
+    assert_says(&text, &[says]);
+    // The whole file is no field.
+    assert!(!text.contains("`.`"), "{text}");
 }
 
 #[rstest]

@@ -31,7 +31,7 @@ impl DecoderConfig {
                 return Err(unsupported(field, value, format!("a positive number up to {largest}")));
             }
         }
-        // What Gemma 2 and 3 divide by.
+        // What Gemmas divide by.
         let divisors = [
             ("attn_logit_softcapping", self.attn_logit_softcapping),
             ("final_logit_softcapping", self.final_logit_softcapping),

@@ -12,6 +12,14 @@ pub(crate) enum Rows {
     All,
 }
 
+/// So many logits take one thread longer to look at than it takes to wake others, some 60 µs.
+const MANY: usize = 1 << 18;
+
+/// Whether it is worth while to look at several rows of logits side by side.
+pub(crate) fn are_many(rows: usize, logits: usize) -> bool {
+    rows > 1 && logits >= MANY
+}
+
 /// Logits in f32, one row of `vocab_size` for each position that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Logits {
@@ -52,9 +60,10 @@ impl Logits {
         // Among magnitudes, bits are in the order of numbers, and what is not finite comes last.
         let greatest = |row: &[f32]| row.iter().fold(0, |greatest, logit| greatest.max(logit.to_bits() & 0x7fff_ffff));
         let is_finite = |row: &[f32]| f32::from_bits(greatest(row)).is_finite();
-        match self.values() {
-            one if one.len() == self.vocab_size => is_finite(one),
-            several => several.par_chunks(self.vocab_size).all(is_finite),
+        let values = self.values();
+        match are_many(values.len() / self.vocab_size.max(1), values.len()) {
+            true => values.par_chunks(self.vocab_size).all(is_finite),
+            false => is_finite(values),
         }
     }
 

@@ -12,7 +12,7 @@ pub struct ServerOptions {
     pub context: usize,
     /// Requests that may wait for room, each with all its prompts and replies; others are refused.
     pub queue: usize,
-    /// Seconds that a request may take.
+    /// Seconds that a request may take, its body included.
     pub timeout: u64,
     /// Bytes that a request may have.
     pub body_limit: usize,

@@ -48,16 +48,20 @@ impl State {
 
     /// Refuses a request where too many wait, before anything is done for it.
     pub(super) fn check_queue(&self) -> Result<(), Failure> {
-        match self.metrics.waiting.load(Ordering::Relaxed) < self.options.queue as u64 {
+        match self.has_room(self.metrics.waiting.load(Ordering::Relaxed)) {
             true => Ok(()),
             false => Err(Failure::queue_full(self.options.queue)),
         }
     }
 
+    fn has_room(&self, waiting: u64) -> bool {
+        waiting < self.options.queue as u64
+    }
+
     /// Hands a request to the scheduler, unless too many wait.
     pub(super) fn queue(&self, job: Job) -> Result<(), Failure> {
         let (most, waiting) = (self.options.queue, &self.metrics.waiting);
-        let free = |waiting: u64| (waiting < most as u64).then_some(waiting + 1);
+        let free = |waiting: u64| self.has_room(waiting).then_some(waiting + 1);
         let queued = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
         queued.map_err(|_| Failure::queue_full(most))?;
         self.jobs.send(job).map_err(|_| {

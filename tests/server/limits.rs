@@ -78,6 +78,7 @@ fn a_body_that_does_not_come_is_refused() {
     let mut silent = TcpStream::connect(server.address).unwrap();
     let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     silent.write_all(format!("{head}Connection: close\r\nContent-Length: 500\r\n\r\n{{").as_bytes()).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let (status, body) = answer(silent);
     assert!(status == 408 && body.contains("--timeout"), "{status} {body}");
 }
@@ -93,6 +94,9 @@ fn the_queue_counts_requests() {
     let several = server.send("POST", "/v1/completions", "", &body.to_string());
     until(&server, "requests_waiting", 1.0);
     assert_eq!(answer(long(&server)).0, 429);
+    // Nothing is done for it before: of a prompt that is too long nobody knows yet.
+    let too_long = json!({ "prompt": "Phileas ".repeat(500) });
+    assert_eq!(server.post("/v1/completions", &too_long).0, 429);
     drop(running);
     let (status, body) = answer(several);
     let body: Value = serde_json::from_str(&body).unwrap();

@@ -43,14 +43,16 @@ fn layers<B: Backend>(stored: Stored, x: DType, shape: [usize; 2], bias: bool) -
 
 fn linear<B: Backend>(dtype: DType, stored: Stored) {
     let shapes = [(1, 4096, 384), (1, 96, 33), (2, 64, 1), (3, 992, 7), (8, 96, 17), (9, 128, 5), (31, 32, 40)];
+    // So deep that tiles take several rounds.
+    let deep = [(7, 2080, 40), (20, 1056, 40)];
     // Rows that no vector divides, and mixed 16-bit dtypes beyond 64 rows, are for dense weights of few rows.
     let odd = [(1, 100, 33), (3, 1001, 7), (9, 70, 5), (31, 33, 40)];
     let odd = odd.into_iter().filter(|_| matches!(stored, Stored::Dense(_)));
     let mixed = matches!(stored, Stored::Dense(weight) if weight != dtype && dtype != DType::F32);
     // So many outputs that cubes take more of them each.
-    let wide = [(5, 64, 4300), (12, 72, 9000)].into_iter().filter(|_| matches!(stored, Stored::Dense(_)));
+    let wide = [(5, 584, 9000), (12, 1096, 5000)].into_iter().filter(|_| matches!(stored, Stored::Dense(_)));
     let many = [(64, 512, 64), (100, 160, 40), (600, 128, 72)].into_iter().filter(|(rows, ..)| *rows <= 64 || !mixed);
-    for (rows, inputs, outputs) in shapes.into_iter().chain(odd).chain(wide).chain(many) {
+    for (rows, inputs, outputs) in shapes.into_iter().chain(deep).chain(odd).chain(wide).chain(many) {
         linear_of_shape::<B>(dtype, stored, [rows, inputs, outputs]);
     }
 }

@@ -35,7 +35,7 @@ pub struct Generate {
     /// Prints the reply alone, without the prompt before it.
     #[arg(long)]
     no_echo: bool,
-    /// Prints one JSON object with replies, token ids and numbers.
+    /// Prints one JSON object with replies, token ids and numbers, also of replies that Ctrl-C or an error cut short.
     #[arg(long)]
     json: bool,
     /// Prints where the time went, at the end; a GPU is waited for after every layer, which takes a little longer.
@@ -193,8 +193,8 @@ impl Task for Generate {
         if self.profile {
             let _ = writeln!(std::io::stderr(), "{}\n", profile::table(stats).trim_fmt());
         }
+        // Numbers for those who read them; there are none where --max-tokens is 0.
         if !self.quiet && !self.json && stats.units > 0 {
-            // Numbers for those who read them.
             let _ = writeln!(std::io::stderr(), "{}", summary(completions, stats));
         }
         Ok(())

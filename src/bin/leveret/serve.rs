@@ -42,7 +42,7 @@ pub struct Serve {
     /// Requests that may wait for room, each with all its prompts and replies; others get status 429.
     #[arg(long, env = "LEVERET_QUEUE", default_value_t = 64, value_name = "N", value_parser = at_least_one)]
     queue: usize,
-    /// Seconds after which a request gets status 504.
+    /// Seconds after which a request gets status 504, or 408 while its body is not here.
     #[arg(long, env = "LEVERET_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
     /// Bytes that a request may have.

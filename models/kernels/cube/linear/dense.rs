@@ -1,7 +1,8 @@
 use cubecl::prelude::*;
 
 use super::input::Input;
-use super::planes::{Blueprint, Sums};
+use super::planes::Blueprint;
+use super::sums::Sums;
 use super::weights::Weights;
 use crate::kernels::cube::tensor::PLANE;
 

@@ -16,8 +16,8 @@ pub enum Ending {
     Add,
 }
 
-/// The number of the result at `at` that becomes of a sum for row `output` of a block's matrix; `partner` is the sum for
-/// the same row of the second matrix, where the first is a gate.
+/// What a sum for row `output` of a block's matrix becomes, to be put at `at` of the result; `partner` is the sum for the
+/// same row of the second matrix, where the first is a gate.
 #[cube]
 pub fn ended<X: Float, W: Numeric, S: Numeric, A: Float, M: Size>(
     sum: f32,

@@ -11,8 +11,10 @@ mod product;
 mod row;
 mod row_codes;
 mod staged;
+mod sums;
 mod tiles;
 mod tiles_load;
+mod tiles_products;
 mod weights;
 
 pub use panels::{PANEL, panels, unpacked};

@@ -8,13 +8,14 @@ use super::ending::{Ending, ended};
 use super::input::{Input, input};
 use super::packed::{WORDS, packed_products};
 use super::product::Product;
+use super::sums::Sums;
 use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::tensor::{PLANE, array, width};
 use crate::weight::{Format, GROUP};
 
-/// Planes of a cube.
-const PLANES: usize = 4;
+/// Planes of a cube; every [`splits`](Blueprint::splits) divides them.
+pub const PLANES: usize = 4;
 
 /// How a plane works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +56,7 @@ impl Blueprint {
             (false, None) => (8, 2, 1, 1),
             (false, Some(_)) => (4, 1, 1, 1),
         };
+        debug_assert!(PLANES.is_multiple_of(splits));
         let layers = product.results();
         let (normed, bias) = (product.norm.is_some(), product.has_bias());
         let rounds = product.x.dtype != DType::F32;
@@ -108,7 +110,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     Some(())
 }
 
-/// One plane makes a tile of the result: its units go through the inputs side by side, so that weights are read in
+/// One plane, or several that each take a part of the inputs, makes a tile of the result: its units go through the inputs side by side, so that weights are read in
 /// memory's order. A norm's scale is the same for all of a row, so it is found on the way and multiplied at the end.
 ///
 /// Tiles of the same outputs are neighbours, so that all rows find the weights in the cache.
@@ -161,82 +163,4 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
             }
         }
     }
-}
-
-/// What a plane sums up.
-#[derive(CubeType)]
-pub struct Sums {
-    /// Of the products of each row with each column.
-    pub products: Array<f32>,
-    /// Of each row's squares.
-    pub squares: Array<f32>,
-}
-
-#[cube]
-impl Sums {
-    fn new(#[comptime] blueprint: Blueprint) -> Sums {
-        let (rows, columns) = comptime!((blueprint.rows, blueprint.columns()));
-        let mut products = Array::<f32>::new(comptime!(rows * columns));
-        let mut squares = Array::<f32>::new(rows);
-        #[unroll]
-        for i in 0..rows * columns {
-            products[i] = 0.0f32;
-        }
-        #[unroll]
-        for r in 0..rows {
-            squares[r] = 0.0f32;
-        }
-        Sums { products, squares }
-    }
-
-    /// Puts the shares of a plane's units together, and of the planes that make the same outputs.
-    fn join(&mut self, #[comptime] blueprint: Blueprint) {
-        let (products, squares) = comptime!((blueprint.rows * blueprint.columns(), blueprint.rows));
-        #[unroll]
-        for i in 0..products {
-            self.products[i] = plane_sum(self.products[i]);
-        }
-        if comptime!(blueprint.normed) {
-            #[unroll]
-            for r in 0..squares {
-                self.squares[r] = plane_sum(self.squares[r]);
-            }
-        }
-        if comptime!(blueprint.splits > 1) {
-            let size = comptime!(products + squares);
-            let mut shared = SharedMemory::<f32>::new(comptime!(PLANES * size));
-            let plane = UNIT_POS_Y as usize;
-            if UNIT_POS_X == 0 {
-                #[unroll]
-                for i in 0..products {
-                    shared[plane * size + i] = self.products[i];
-                }
-                #[unroll]
-                for r in 0..squares {
-                    shared[plane * size + products + r] = self.squares[r];
-                }
-            }
-            sync_cube();
-            let first = plane / blueprint.splits * blueprint.splits;
-            #[unroll]
-            for i in 0..products {
-                self.products[i] = total(&shared, first * size + i, size, blueprint.splits);
-            }
-            #[unroll]
-            for r in 0..squares {
-                self.squares[r] = total(&shared, first * size + products + r, size, blueprint.splits);
-            }
-        }
-    }
-}
-
-/// The sum of `count` numbers, `step` apart.
-#[cube]
-fn total(shared: &SharedMemory<f32>, first: usize, #[comptime] step: usize, #[comptime] count: usize) -> f32 {
-    let mut sum = 0.0f32;
-    #[unroll]
-    for i in 0..count {
-        sum += shared[first + i * step];
-    }
-    sum
 }

@@ -15,6 +15,7 @@ use super::packed::{WORDS, step, words_of};
 use super::product::Product;
 use super::row_codes::{Coming, inputs_of, pairs, products_of, unit_and_base};
 use super::staged::{EIGHT, Staged};
+use super::sums::total;
 use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
 use crate::kernels::cube::mma::{Pair, TILE, has_mma, multiply, nought};
@@ -189,10 +190,10 @@ fn row<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     let output = block.first + at;
     if nth < blueprint.blocks && output < block.outputs {
         let scale = staged.scale(input, blueprint);
-        let sum = summed(&shared, nth, at, blueprint) * scale;
+        let sum = total(&shared, nth * splits * TILE + at, TILE, splits) * scale;
         let mut partner = 0.0f32;
         if comptime!(blueprint.is_gated()) {
-            partner = summed(&shared, nth + 1, at, blueprint) * scale;
+            partner = total(&shared, (nth + 1) * splits * TILE + at, TILE, splits) * scale;
         }
         let (place, layers) = (block.before + output, blueprint.layers);
         let (bias, end) = comptime!((blueprint.bias, blueprint.end));
@@ -268,15 +269,4 @@ fn eight_groups<X: Float, W: Numeric, S: Numeric, M: Size>(
             sums[row] += step.scale * (product - (step.zero + comptime!(base / unit)) * x);
         }
     }
-}
-
-/// The planes' sums of one row of a block.
-#[cube]
-fn summed(shared: &SharedMemory<f32>, nth: usize, row: usize, #[comptime] blueprint: Blueprint) -> f32 {
-    let mut sum = 0.0f32;
-    #[unroll]
-    for split in 0..blueprint.splits {
-        sum += shared[(nth * blueprint.splits + split) * TILE + row];
-    }
-    sum
 }

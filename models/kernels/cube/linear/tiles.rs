@@ -7,10 +7,11 @@ use super::block::Block;
 use super::ending::{Ending, ended};
 use super::input::{Input, input};
 use super::product::Product;
-use super::tiles_load::{Coming, Part, load, taken, widened};
+use super::sums::total;
+use super::tiles_products::products;
 use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
-use crate::kernels::cube::mma::{COLUMNS, Pair, TILE, has_mma, multiply, nought, pair};
+use crate::kernels::cube::mma::{COLUMNS, Pair, TILE, has_mma, nought};
 use crate::kernels::cube::tensor::{PLANE, array, multiprocessors, width};
 use crate::weight::{Format, GROUP};
 
@@ -20,8 +21,11 @@ const WIDTH: usize = 8;
 /// Vectors of the depth that a plane multiplies at once: as many numbers as a group of packed weights has.
 pub const DEPTH: usize = GROUP / WIDTH;
 
-/// Rows of input up to which one cube makes them all.
-const AT_ONCE: usize = 16;
+/// Columns of the result that a cube makes, or twice as many.
+const OUTPUTS: usize = 32;
+
+/// Rows of input up to which a cube has registers for weights further ahead.
+const FEW: usize = 16;
 
 /// How a cube works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,19 +53,19 @@ impl Blueprint {
         let (layers, bias, end) = (product.results(), product.has_bias(), product.end.kind());
         let rows = match product.rows {
             ..=8 => 8,
-            ..=AT_ONCE => AT_ONCE,
+            ..=FEW => FEW,
             _ => 32,
         };
         let halves = if matches!(end, Ending::Gated(_)) { 2 } else { 1 };
-        let cubes = product.blocks(32 / halves) as f64 / multiprocessors(&product.x.client) as f64;
-        let (outputs, planes, stages) = match (rows, format) {
-            (..=AT_ONCE, None) if cubes <= 1.0 => (32, 16, 2),
-            // Two cubes to a multiprocessor, and no more.
-            (..=AT_ONCE, None) if cubes <= 2.0 => (32, 8, 2),
-            // Which read the input half as often.
-            (..=AT_ONCE, None) => (64, 8, 1),
-            (..=AT_ONCE, Some(_)) => (32, 16, 2),
-            _ => (32, 16, 1),
+        let of_each = product.blocks(OUTPUTS / halves).div_ceil(multiprocessors(&product.x.client));
+        let (outputs, planes, stages) = match (rows, format, of_each) {
+            (..=FEW, None, ..=1) => (OUTPUTS, 16, 2),
+            // Two cubes fit a multiprocessor at once.
+            (..=FEW, None, 2) => (OUTPUTS, 8, 2),
+            // Larger ones read the input half as often.
+            (..=FEW, None, _) => (2 * OUTPUTS, 8, 1),
+            (..=FEW, Some(_), _) => (OUTPUTS, 16, 2),
+            _ => (OUTPUTS, 16, 1),
         };
         let normed = product.norm.is_some();
         Self { rows, outputs, planes, stages, layers, normed, bias, end, format }
@@ -98,12 +102,15 @@ pub fn suits<R: CubeRuntime>(product: &Product<R>) -> bool {
     product.layers.iter().all(vectors) && has_mma(&x.client, x.dtype)
 }
 
-/// Whether the input is best normed on the way: few rows, of numbers that hold what a norm's weight makes of them.
+/// Whether the input is best normed on the way: few rows, of numbers that hold what a norm's weight makes of them, by
+/// cubes whose registers are not all taken by weights.
 pub fn norms<R: CubeRuntime>(product: &Product<R>) -> bool {
+    let Blueprint { rows, outputs, format, .. } = Blueprint::new(product);
     let fits = |gain| width(&[gain], &[product.inputs]) == WIDTH;
     let bf16 = |x: &CubeTensor<R>| x.dtype == DType::BF16;
     let gain = product.norm.as_ref().map(|(gain, _)| gain);
-    product.rows <= AT_ONCE && bf16(&product.x) && gain.is_some_and(|gain| bf16(gain) && fits(gain))
+    let holds = bf16(&product.x) && gain.is_some_and(|gain| bf16(gain) && fits(gain));
+    holds && rows <= FEW && outputs == OUTPUTS && format.is_none()
 }
 
 /// Multiplies on tensor cores, with sums in f32; the input is normed already, unless [`norms`] says otherwise.
@@ -210,14 +217,14 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
                 if number < COLUMNS * size && row < input.rows && output < block.outputs {
                     let mut scale = 1.0f32;
                     if comptime!(blueprint.normed) {
-                        let square = summed(&marks, r * COLUMNS + number / size, blueprint.rows, blueprint.planes);
+                        let square = total(&marks, r * COLUMNS + number / size, blueprint.rows, blueprint.planes);
                         scale = 1.0f32 / f32::sqrt(square / input.numbers + input.eps);
                     }
                     let step = comptime!(COLUMNS * outputs);
-                    let sum = summed(&shared, at, step, blueprint.planes) * scale;
+                    let sum = total(&shared, at, step, blueprint.planes) * scale;
                     let mut partner = 0.0f32;
                     if comptime!(blueprint.is_gated()) {
-                        partner = summed(&shared, at + size, step, blueprint.planes) * scale;
+                        partner = total(&shared, at + size, step, blueprint.planes) * scale;
                     }
                     let place = block.before * input.rows + row * block.outputs + output;
                     let (bias, end) = comptime!((blueprint.bias, blueprint.end));
@@ -229,92 +236,4 @@ fn tiles<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
             sync_cube();
         }
     }
-}
-
-/// A plane's share of the products of rows with a block of a matrix, or of a gate and its partner, and of the rows'
-/// squares.
-#[cube]
-fn products<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
-    input: &Input<X, X, N>,
-    matrices: &Sequence<Weights<W, S, A, M>>,
-    block: &Block,
-    first_row: usize,
-    sums: &mut Sequence<Array<Pair<f32>>>,
-    squares: &mut Array<f32>,
-    #[comptime] matrix: usize,
-    #[comptime] blueprint: Blueprint,
-) {
-    let (row_tiles, output_tiles) = comptime!((blueprint.row_tiles(), blueprint.outputs / TILE));
-    let (stages, step) = comptime!((blueprint.stages, blueprint.planes * DEPTH));
-    let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
-    let one = matrices.index(matrix).one;
-    let mut coming = Coming::<X, W, S, N, M>::new(blueprint);
-    let mut column = UNIT_POS_Y as usize * DEPTH + j;
-    #[unroll]
-    for stage in 0..stages {
-        let part = Part { first_row, i, j, column: column + stage * step };
-        load::<X, W, S, A, N, M>(input, matrices, block, &part, stage, &mut coming, matrix, blueprint);
-    }
-    while column - j < input.vectors {
-        #[unroll]
-        for stage in 0..stages {
-            let mut lefts = Array::<Vector<X, Const<8>>>::new(2 * output_tiles);
-            #[unroll]
-            for o in 0..2 * output_tiles {
-                let at = comptime!(stage * 2 * output_tiles + o);
-                lefts[o] = widened::<X, W, S, M>(coming.codes[at], coming.scales[at], one, blueprint.format);
-            }
-            let mut rights = Array::<Vector<X, Const<8>>>::new(row_tiles);
-            #[unroll]
-            for r in 0..row_tiles {
-                let mut right = taken(&coming.x, stage * row_tiles + r, j, blueprint.format);
-                if comptime!(blueprint.normed) {
-                    let number = Vector::<f32, Const<8>>::cast_from(right);
-                    if column + stage * step < input.vectors {
-                        let square = number * number;
-                        #[unroll]
-                        for n in 0..8usize {
-                            squares[r] += square[n];
-                        }
-                    }
-                    let gain = taken(&coming.gain, stage, j, blueprint.format);
-                    right = Vector::cast_from(number * Vector::cast_from(gain));
-                }
-                rights[r] = right;
-            }
-            let part = Part { first_row, i, j, column: column + comptime!((stages + stage) * step) };
-            load::<X, W, S, A, N, M>(input, matrices, block, &part, stage, &mut coming, matrix, blueprint);
-            #[unroll]
-            for half in 0..2usize {
-                #[unroll]
-                for o in 0..output_tiles {
-                    let (upper, lower) = (lefts[2 * o], lefts[2 * o + 1]);
-                    let mut left = Array::<Pair<X>>::new(4usize);
-                    left[0] = pair::<X, Const<8>>(upper, 4 * half, upper, 4 * half + 1);
-                    left[1] = pair::<X, Const<8>>(lower, 4 * half, lower, 4 * half + 1);
-                    left[2] = pair::<X, Const<8>>(upper, 4 * half + 2, upper, 4 * half + 3);
-                    left[3] = pair::<X, Const<8>>(lower, 4 * half + 2, lower, 4 * half + 3);
-                    #[unroll]
-                    for r in 0..row_tiles {
-                        let mut right = Array::<Pair<X>>::new(2usize);
-                        right[0] = pair::<X, Const<8>>(rights[r], 4 * half, rights[r], 4 * half + 1);
-                        right[1] = pair::<X, Const<8>>(rights[r], 4 * half + 2, rights[r], 4 * half + 3);
-                        multiply::<X>(&left, &right, sums.index_mut(r * output_tiles + o));
-                    }
-                }
-            }
-        }
-        column += comptime!(stages * step);
-    }
-}
-
-/// The sum of what all planes have left of a number, `step` apart.
-#[cube]
-fn summed(shared: &SharedMemory<f32>, at: usize, #[comptime] step: usize, #[comptime] planes: usize) -> f32 {
-    let mut sum = 0.0f32;
-    #[unroll]
-    for p in 0..planes {
-        sum += shared[p * step + at];
-    }
-    sum
 }
