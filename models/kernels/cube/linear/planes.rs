@@ -127,7 +127,8 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
     let (rows, outputs, columns) = comptime!((blueprint.rows, blueprint.outputs, blueprint.columns()));
     let cube = CUBE_POS_X as usize;
     let first_row = cube % row_tiles * rows;
-    let nth = (cube / row_tiles * PLANES + UNIT_POS_Y as usize) / blueprint.splits;
+    let (plane, splits) = (UNIT_POS_Y as usize, blueprint.splits);
+    let (nth, split) = ((cube / row_tiles * PLANES + plane) / splits, plane % splits);
     let block = Block::nth::<W, S, A, M>(matrices, nth, outputs, blueprint.layers);
     let mut sums = Sums::new(blueprint);
     #[unroll]
@@ -150,11 +151,7 @@ fn planes<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size
         #[unroll]
         for o in 0..outputs {
             let (row, output) = (first_row + r, block.first + o);
-            if UNIT_POS_X == 0
-                && UNIT_POS_Y as usize % blueprint.splits == 0
-                && row < input.rows
-                && output < block.outputs
-            {
+            if UNIT_POS_X == 0 && split == 0 && row < input.rows && output < block.outputs {
                 let sum = sums.products[r * columns + o] * scale;
                 let partner = sums.products[comptime!(r * columns + columns - outputs + o)] * scale;
                 let (at, layers) = (block.before * input.rows + row * block.outputs + output, blueprint.layers);

@@ -53,7 +53,7 @@ impl Blueprint {
         let (layers, bias, end) = (product.results(), product.has_bias(), product.end.kind());
         let rows = match product.rows {
             ..=8 => 8,
-            ..=FEW => FEW,
+            9..=FEW => FEW,
             _ => 32,
         };
         let halves = if matches!(end, Ending::Gated(_)) { 2 } else { 1 };
