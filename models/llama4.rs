@@ -12,7 +12,7 @@ use burn::prelude::Tensor;
 use serde::{Deserialize, Deserializer};
 
 use self::attention::{Llama4Attention, Temperature};
-use crate::config::{MoeConfig, Sparse, With, part, unsupported};
+use crate::config::{MoeConfig, Sparse, With, check_sizes, part, unsupported};
 use crate::layers::{
     ExpertKind, ExpertNames, Experts, FeedForward, GatedMlp, RmsNorm, RopeParameters, Routing, Scoring,
     SelfAttentionConfig, Step,
@@ -143,6 +143,7 @@ impl Architecture for Llama4 {
         if width == 0 || width > i32::MAX as usize {
             return Err(unsupported("intermediate_size_mlp", width, format!("a positive number up to {}", i32::MAX)));
         }
+        check_sizes([("interleave_moe_layer_step", self.own.text.interleave_moe_layer_step.unwrap_or(1))])?;
         if self.own.text.floor_scale.is_some_and(|scale| scale <= 0.0) {
             return Err(unsupported("floor_scale", self.own.text.floor_scale.unwrap_or(0.0), "a positive number"));
         }

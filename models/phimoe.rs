@@ -53,12 +53,9 @@ impl Architecture for PhiMoe {
         self.base.check()?;
         let rope = self.base.rope();
         if rope.short_mscale != rope.long_mscale {
-            let found = format!("{:?}", rope.long_mscale);
-            return Err(unsupported(
-                "rope_scaling.long_mscale",
-                found,
-                format!("short_mscale, {:?}", rope.short_mscale),
-            ));
+            let told = |mscale: Option<f64>| mscale.map_or_else(|| "missing".to_owned(), |mscale| mscale.to_string());
+            let expected = format!("the same as short_mscale, which is {}", told(rope.short_mscale));
+            return Err(unsupported("rope_scaling.long_mscale", told(rope.long_mscale), expected));
         }
         self.sparse.routing.check(self.sparse.count, ["num_local_experts", "num_experts_per_tok"])
     }

@@ -84,6 +84,11 @@ pub enum Error {
     Token { from: String, place: usize, found: &'static str },
     #[error("{model} has no weights in safetensors files, found {found}; choose another revision or a converted model")]
     NoWeights { model: String, found: &'static str },
+    #[error(
+        "there is no directory {model}, and the hub, which may have a model of that name, is not reached: {reason}; check \
+         the spelling, or the connection"
+    )]
+    NoAnswer { model: String, reason: String },
     #[error("{url}: {reason}; check the connection, and give the command again: it goes on where it stopped")]
     Connection { url: String, reason: String },
     #[error("{url}: {found} bytes are offered, the hub's list says {expected}; try again later")]
@@ -151,9 +156,10 @@ pub enum Error {
     )]
     TooLong { requested: usize, prompt: usize, max_tokens: usize, max_positions: usize },
     #[error(
-        "NaN or infinity appears first in {place}; run in a wider dtype (--dtype float32), or check the checkpoint"
+        "NaN or infinity appears first in {place}; {}check the checkpoint, its config.json too",
+        if *is_widest { "" } else { "run in a wider dtype (--dtype float32), or " }
     )]
-    NonFinite { place: String },
+    NonFinite { place: String, is_widest: bool },
     #[error(
         "the KV cache of layer {layer} has {found} positions after the pass, expected {expected}; this is a defect \
          of the architecture's code, report it"
@@ -225,8 +231,8 @@ impl Least {
     fn explanation(&self) -> String {
         let expert = if self.expert > 0 { format!(", an expert {}", human(self.expert)) } else { String::new() };
         format!(
-            "the least is {} (largest unit {}{expert}, KV cache {}, activations {}); raise it (--ram, on a GPU --vram), or shorten \
-             the prompt or max_tokens",
+            "the least is {} (largest unit {}{expert}, KV cache {}, activations {}); raise it (--ram, on a GPU --vram), or ask for \
+             fewer positions: a shorter prompt, a lower max_tokens, of a server --context and --max-sequences",
             human(self.total()),
             human(self.slot),
             human(self.kv_cache),

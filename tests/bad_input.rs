@@ -217,6 +217,10 @@ fn shards() {
 #[case("rope_scaling", serde_json::json!({"type": "yarn"}), "`rope_scaling.factor` is missing")]
 #[case("rope_scaling", serde_json::json!({"type": "linear"}), "`rope_scaling.factor` is missing")]
 #[case("rope_theta", (-1).into(), "`rope_theta` is -1")]
+#[case("clip_qkv", (-1).into(), "`clip_qkv` is -1, expected a number from 0 on, or null")]
+#[case("no_rope_layer_interval", 0.into(), "`no_rope_layer_interval` is 0, expected a positive number")]
+#[case("sliding_window_pattern", 0.into(), "`sliding_window_pattern` is 0, expected a positive number")]
+#[case("rope_scaling", serde_json::json!({"type": "dynamic"}), "expected a number, for dynamic")]
 #[case("tie_word_embeddings", "yes".into(), "tie_word_embeddings is \"yes\", expected true or false")]
 #[case("torch_dtype", "int3".into(), "dtype is \"int3\", expected float32, bfloat16 or float16")]
 #[case("quantization_config", serde_json::json!({"quant_method": "gptq"}), "asks for `gptq`, expected none")]
@@ -237,6 +241,20 @@ fn divisors_that_are_none() {
         let llama = with_config("llama", field, divisor.into());
         assert!(Model::<Flex>::builder(llama.path()).load().is_ok(), "{field}");
     }
+}
+
+/// Of a file that was not copied to its end, and of one that something was added to.
+#[rstest]
+#[case(-100)]
+#[case(7)]
+fn a_file_of_another_length(#[case] more: i64) {
+    let dir = copy_of(&demo());
+    let path = dir.path().join("model.safetensors");
+    let len = path.metadata().unwrap().len();
+    let found = len.checked_add_signed(more).unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(found).unwrap();
+    let numbers = format!("its tensors end at byte {len}, the file has {found}");
+    assert_says(&load_error(dir.path()), &["model.safetensors", &numbers, "download the file again"]);
 }
 
 #[rstest]

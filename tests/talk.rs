@@ -82,6 +82,7 @@ fn a_conversation_that_waits_is_answered_and_a_full_one_told() {
     assert_eq!(text(&chat(&[], &load)), format!("read 1 message\n{}", text(&chat(&[], "Phileas Fogg\n"))));
 
     let full = chat(&["--context", "8"], &load);
+    assert_eq!(full.status.code(), Some(1));
     let told = String::from_utf8(full.stderr).unwrap();
     assert!(told.starts_with("error: the message is not taken: ") && !told.contains("/reset"), "{told}");
     assert!(told.ends_with("lower max_tokens, or make more room (--context)\n"), "{told}");

@@ -1,3 +1,4 @@
+use super::decoder::Pattern;
 use super::{ConfigError, DecoderConfig, unsupported};
 
 /// More layers than any model has: what is made for each of them stays small.
@@ -24,6 +25,11 @@ impl DecoderConfig {
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_positions()),
             ("sliding_window", self.sliding_window.flatten().unwrap_or(1)),
+            ("no_rope_layer_interval", self.no_rope_layer_interval.unwrap_or(1)),
+            (
+                "sliding_window_pattern",
+                if let Some(Pattern::Every(count)) = self.sliding_window_pattern { count } else { 1 },
+            ),
         ];
         for (field, value) in positive {
             let largest = if field == "num_hidden_layers" { MOST_LAYERS } else { i32::MAX as usize };
@@ -41,6 +47,9 @@ impl DecoderConfig {
             if let Some(divisor) = divisor.filter(|divisor| self.style.softcaps && !(1e-3..=1e6).contains(divisor)) {
                 return Err(unsupported(field, divisor, "a number from 0.001 to 1000000, or null"));
             }
+        }
+        if let Some(most) = self.clip_qkv.filter(|most| !(0.0..=f64::MAX).contains(most)) {
+            return Err(unsupported("clip_qkv", most, "a number from 0 on, or null"));
         }
         for (field, eps) in [("rms_norm_eps", self.rms_norm_eps), ("layer_norm_eps", self.layer_norm_eps)] {
             if let Some(eps) = eps.filter(|eps| !(0.0..=1.0).contains(eps)) {

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use memmap2::MmapOptions;
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 use super::TensorEntry;
 use crate::error::{AtPath, Error, Result};
@@ -27,7 +28,13 @@ pub(super) fn read(file: &WeightFile, shard: usize) -> Result<HashMap<String, Te
     // which only the header's pages ever exist.
     let mut buffer = MmapOptions::new().len(file.len() as usize).no_reserve_swap().map_anon().at(file.path())?;
     file.read(0, &mut buffer[..header as usize + 8])?;
-    let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(|error| broken(error.to_string()))?;
+    let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(|error| {
+        let expected = end(&buffer[8..header as usize + 8]).map(|end| 8 + header + end);
+        broken(match expected.filter(|expected| *expected != file.len()) {
+            Some(expected) => format!("its tensors end at byte {expected}, the file has {}", file.len()),
+            None => error.to_string(),
+        })
+    })?;
 
     let entries = metadata.tensors().into_iter().map(|(name, info)| {
         let (start, end) = info.data_offsets;
@@ -41,4 +48,10 @@ pub(super) fn read(file: &WeightFile, shard: usize) -> Result<HashMap<String, Te
         (name, entry)
     });
     Ok(entries.collect())
+}
+
+/// Where the last tensor ends, counted from the end of the header, as far as the header is JSON.
+fn end(header: &[u8]) -> Option<u64> {
+    let header: HashMap<String, Value> = serde_json::from_slice(header).ok()?;
+    header.values().filter_map(|info| info["data_offsets"][1].as_u64()).max()
 }

@@ -150,7 +150,10 @@ impl<B: Backend> Engine<B> {
         stats.compute_seconds += begun.elapsed().as_secs_f64();
         match pass.logits.iter().all(Logits::are_finite) {
             true => Ok(pass.logits),
-            false => Err(Error::NonFinite { place: pass.marks.first_not_finite(&units) }),
+            false => {
+                let (place, is_widest) = (pass.marks.first_not_finite(&units), self.parts.dtype == DType::F32);
+                Err(Error::NonFinite { place, is_widest })
+            }
         }
     }
 }

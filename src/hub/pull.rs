@@ -61,7 +61,14 @@ impl Hub {
                     }
                 })
             }
-            None => self.begin(id, self).map(|(dir, weights)| Found::Arriving(dir, weights)),
+            None => match self.begin(id, self) {
+                Ok((dir, weights)) => Ok(Found::Arriving(dir, weights)),
+                // It may be a directory that was meant.
+                Err(Error::Connection { url, reason }) => {
+                    Err(Error::NoAnswer { model: id.to_string(), reason: format!("{url}: {reason}") })
+                }
+                Err(error) => Err(error),
+            },
         }
     }
 

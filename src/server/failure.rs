@@ -132,6 +132,9 @@ impl From<Error> for Failure {
             Error::EmptyPrompt | Error::TokenId { .. } => Self::invalid("prompt", message),
             Error::Template { .. } | Error::NoTemplate { .. } => Self::invalid("messages", message),
             Error::Constraint { .. } => Self::invalid("response_format", message),
+            Error::NoTokenizer { .. } => {
+                Self::invalid("", "the model has no tokenizer.json; send token ids, and no response_format")
+            }
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, message),
         }
     }

@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn only_what_is_wrong_for_all_counts_and_may_pass() {
         let health = Health::default();
-        health.passed::<()>(&Err(Error::NonFinite { place: "layer 3".to_owned() }));
+        health.passed::<()>(&Err(Error::NonFinite { place: "layer 3".to_owned(), is_widest: false }));
         assert_eq!(health.reason(), None);
         health.passed::<()>(&Err(Error::ReaderStopped));
         assert!(health.reason().is_some());

@@ -181,7 +181,13 @@ impl RopeParameters {
 
     /// Refuses parameters that lack what their type needs.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let missing = |field| Err(unsupported(field, "missing", format!("a number, for {:?}", self.rope_type())));
+        let missing = |field| {
+            Err(unsupported(
+                field,
+                "missing",
+                format!("a number, for {}", format!("{:?}", self.rope_type()).to_lowercase()),
+            ))
+        };
         let needs_factor = matches!(self.rope_type(), RopeType::Linear | RopeType::Dynamic | RopeType::Llama3);
         // Where a yarn's config names the length that it was made for, the factor follows from it.
         let implied = self.rope_type() == RopeType::Yarn && self.original_max_position_embeddings.is_some();

@@ -9,6 +9,7 @@ use clap::Args;
 use leveret::{Backend, Cancellation, Conversation, Error, GenerateOptions, Message, Model, Session, Stats};
 use serde_json::{Value, json};
 
+use crate::Told;
 use crate::chat_input::{Input, Typed};
 use crate::device::Task;
 use crate::generate::Options;
@@ -63,6 +64,8 @@ struct Talk<'a, B: Backend> {
     file: Option<PathBuf>,
     cancellation: Cancellation,
     stats: Option<Stats>,
+    /// Messages that were not taken.
+    refused: usize,
 }
 
 impl Chat {
@@ -95,7 +98,7 @@ impl Task for Chat {
             None => (model.session(context)?, system.clone()),
         };
         let (model, options, file) = (&mut model, (&self.options).into(), self.session.clone());
-        let mut talk = Talk { model, session, messages, system, options, file, cancellation, stats: None };
+        let mut talk = Talk { model, session, messages, system, options, file, cancellation, stats: None, refused: 0 };
         let mut out = std::io::stdout();
         // Where nothing can be kept, that is told before anything is computed.
         talk.keep()?;
@@ -145,7 +148,11 @@ impl Task for Chat {
                 _ => talk.answer(Message::user(line))?,
             }
         }
-        Ok(())
+        // A script looks at the exit code alone.
+        match std::io::stdin().is_terminal() || talk.refused == 0 {
+            true => Ok(()),
+            false => Err(Told.into()),
+        }
     }
 }
 
@@ -177,6 +184,7 @@ impl<B: Backend> Talk<'_, B> {
         let is_full = matches!(error.downcast_ref(), Some(Error::TooLong { .. }));
         let advice = if is_full { self.room() } else { String::new() };
         said(Err(anyhow::anyhow!("the message is not taken: {error:#}{advice}")));
+        self.refused += 1;
         Ok(())
     }
 

@@ -101,12 +101,18 @@ enum Command {
     Man(man::Man),
 }
 
+/// What has gone wrong was told when it did.
+#[derive(Debug, thiserror::Error)]
+#[error("told before")]
+struct Told;
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone, as `head` does: nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if matches!(error.downcast_ref(), Some(leveret::Error::Cancelled)) => ExitCode::from(INTERRUPTED),
+        Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
             // One line, whatever a checkpoint has put into it; nobody may be left to read it.
             let text = format!("{error:#}").replace(char::is_control, " ");

@@ -2,7 +2,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use leveret::{AllowedOrigin, ApiKey, Backend, Server, ServerOptions};
 
@@ -62,15 +62,18 @@ impl Task for Serve {
     fn run<B: Backend>(self, devices: Vec<B::Device>) -> Result<()> {
         let host = self.host.trim_matches(['[', ']']);
         // Before the model is waited for.
-        let listener = TcpListener::bind((host, self.port))
-            .with_context(|| format!("{host}:{}; choose another --port (0 takes a free one) or --host", self.port))?;
+        let listener = TcpListener::bind((host, self.port)).map_err(|error| {
+            let advice = "choose another --port (0 takes a free one) or --host";
+            anyhow::anyhow!("{host}:{}: {error}; {advice}", self.port)
+        })?;
         let model = self.how.load::<B>(&self.model, devices)?;
-        if !model.has_chat_template() {
-            let dir = self.model.display();
-            let _ = writeln!(
-                std::io::stderr(),
-                "warning: {dir} has no chat template: conversations are refused, texts are gone on with"
-            );
+        let lacks = match (model.tokenizer().is_some(), model.has_chat_template()) {
+            (true, true) => None,
+            (true, false) => Some("no chat template: conversations are refused, texts are gone on with"),
+            (false, _) => Some("no tokenizer.json: texts and conversations are refused, token ids are gone on with"),
+        };
+        if let Some(lacks) = lacks {
+            let _ = writeln!(std::io::stderr(), "warning: {} has {lacks}", self.model.display());
         }
         let name = match self.model.canonicalize() {
             Ok(directory) => directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
