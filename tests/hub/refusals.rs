@@ -1,4 +1,5 @@
-use leveret::Error;
+use burn::backend::Flex;
+use leveret::{Error, Model};
 use rstest::rstest;
 
 use super::server::{Faults, MODEL, Server, TOKEN, etag};
@@ -42,6 +43,15 @@ fn what_is_not_there_is_told_apart() {
     assert!(error(&server, MODEL).to_string().contains("no model `org/demo`"));
     // Nothing that was asked in vain is left behind.
     assert!(!server.root().exists() || !server.snapshot().exists());
+}
+
+/// Where the hub does not answer, a name may be that of a directory, mistyped.
+#[test]
+fn a_name_that_nobody_answers_for_may_be_a_path() {
+    let server = Server::start(&demo());
+    let hub = server.hub().endpoint("http://127.0.0.1:1");
+    let text = Model::<Flex>::builder("models/dmo").hub(hub).load().err().unwrap().to_string();
+    assert!(text.contains("there is no directory models/dmo") && text.contains("http://127.0.0.1:1/"), "{text}");
 }
 
 #[test]

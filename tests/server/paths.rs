@@ -33,6 +33,24 @@ fn without_a_template_there_are_completions() {
     assert_eq!((status, &body["usage"]["completion_tokens"]), (200, &json!(2)), "{body}");
 }
 
+/// And token ids where there is no tokenizer either.
+#[test]
+fn without_a_tokenizer_there_are_token_ids() {
+    let copy = copy_of(&demo());
+    std::fs::remove_file(copy.path().join("tokenizer.json")).unwrap();
+    let server = Server::of(copy.path(), &[]);
+    let ask = |more: Value| {
+        let mut body = json!({"prompt": [50, 60], "max_tokens": 2, "ignore_eos": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/v1/completions", &body)
+    };
+    for more in [json!({"prompt": "Phileas"}), json!({"response_format": {"type": "json_object"}})] {
+        let (status, body) = ask(more);
+        assert!(status == 400 && body.to_string().contains("send token ids"), "{status} {body}");
+    }
+    assert_eq!(ask(json!({})).0, 200);
+}
+
 #[test]
 fn a_key_is_asked_for() {
     let server = Server::start(&["--api-key", "secret"]);

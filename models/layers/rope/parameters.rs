@@ -181,13 +181,8 @@ impl RopeParameters {
 
     /// Refuses parameters that lack what their type needs.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let missing = |field| {
-            Err(unsupported(
-                field,
-                "missing",
-                format!("a number, for {}", format!("{:?}", self.rope_type()).to_lowercase()),
-            ))
-        };
+        let kind = format!("{:?}", self.rope_type()).to_lowercase();
+        let missing = |field| Err(unsupported(field, "missing", format!("a number, for {kind}")));
         let needs_factor = matches!(self.rope_type(), RopeType::Linear | RopeType::Dynamic | RopeType::Llama3);
         // Where a yarn's config names the length that it was made for, the factor follows from it.
         let implied = self.rope_type() == RopeType::Yarn && self.original_max_position_embeddings.is_some();
