@@ -184,3 +184,18 @@ fn biases_are_numbers() {
         assert!(error.contains("logit_bias") && error.contains("expected numbers, or -inf"), "{error}");
     }
 }
+
+/// Sequences whose vocabularies are looked at side by side choose what each would alone.
+#[test]
+fn many_logits_choose_the_same_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::tiny(1 << 17).write(dir.path(), 5).unwrap();
+    let mut model = load(dir.path());
+    let prompts = [vec![1u32, 2, 3], vec![90_000, 7], vec![5]];
+    let options = GenerateOptions { temperature: Some(1.0), seed: Some(9), ..greedy(4) };
+    let together = model.generate_batch(prompts.clone(), &options).unwrap().0;
+    assert_ne!(together[0].tokens, together[1].tokens);
+    for (prompt, reply) in prompts.into_iter().zip(together) {
+        assert_eq!(model.generate(prompt, &options).unwrap().0, reply);
+    }
+}

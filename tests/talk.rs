@@ -46,7 +46,8 @@ fn commands_and_several_lines() {
     let input =
         format!("\"\"\"\nPhileas\nFogg\n\"\"\"\n/save {file}\n/nonsense\n/help\n/load {file}x\n/load {no_messages}\n");
     let output = chat(&["--system", "Be brief."], &input);
-    let out = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("unknown command `/nonsense`") && out.contains("/reset"), "{out}");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("talk.jsonx") && errors.contains("there are no `messages`"), "{errors}");
@@ -82,7 +83,8 @@ fn a_conversation_that_waits_is_answered_and_a_full_one_told() {
     assert_eq!(text(&chat(&[], &load)), format!("read 1 message\n{}", text(&chat(&[], "Phileas Fogg\n"))));
 
     let full = chat(&["--context", "8"], &load);
-    assert_eq!(full.status.code(), Some(1));
+    let not_saved = chat(&[], "/save /nowhere/talk.json\n");
+    assert_eq!([full.status.code(), not_saved.status.code()], [Some(1), Some(1)]);
     let told = String::from_utf8(full.stderr).unwrap();
     assert!(told.starts_with("error: the message is not taken: ") && !told.contains("/reset"), "{told}");
     assert!(told.ends_with("lower max_tokens, or make more room (--context)\n"), "{told}");

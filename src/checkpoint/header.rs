@@ -29,7 +29,7 @@ pub(super) fn read(file: &WeightFile, shard: usize) -> Result<HashMap<String, Te
     let mut buffer = MmapOptions::new().len(file.len() as usize).no_reserve_swap().map_anon().at(file.path())?;
     file.read(0, &mut buffer[..header as usize + 8])?;
     let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(|error| {
-        let expected = end(&buffer[8..header as usize + 8]).map(|end| 8 + header + end);
+        let expected = end(&buffer[8..header as usize + 8]).map(|end| end.saturating_add(8 + header));
         broken(match expected.filter(|expected| *expected != file.len()) {
             Some(expected) => format!("its tensors end at byte {expected}, the file has {}", file.len()),
             None => error.to_string(),

@@ -77,3 +77,22 @@ impl Logits {
 }
 
 const F32: &str = "logits are in f32";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In any row, be they many or few.
+    #[test]
+    fn a_logit_that_is_no_number_is_found() {
+        for vocab_size in [3, MANY / 2] {
+            let mut logits = Logits::new(3, vocab_size);
+            assert!(logits.are_finite());
+            for (row, logit) in [(2, f32::NAN), (0, f32::NEG_INFINITY)] {
+                logits.put([row].into_iter(), &(vocab_size - 1..vocab_size), TensorData::from([logit]));
+                assert!(!logits.are_finite());
+                logits.put([row].into_iter(), &(vocab_size - 1..vocab_size), TensorData::from([0.0f32]));
+            }
+        }
+    }
+}

@@ -64,8 +64,8 @@ struct Talk<'a, B: Backend> {
     file: Option<PathBuf>,
     cancellation: Cancellation,
     stats: Option<Stats>,
-    /// Messages that were not taken.
-    refused: usize,
+    /// Whether something has gone wrong that was told.
+    failed: bool,
 }
 
 impl Chat {
@@ -98,7 +98,8 @@ impl Task for Chat {
             None => (model.session(context)?, system.clone()),
         };
         let (model, options, file) = (&mut model, (&self.options).into(), self.session.clone());
-        let mut talk = Talk { model, session, messages, system, options, file, cancellation, stats: None, refused: 0 };
+        let mut talk =
+            Talk { model, session, messages, system, options, file, cancellation, stats: None, failed: false };
         let mut out = std::io::stdout();
         // Where nothing can be kept, that is told before anything is computed.
         talk.keep()?;
@@ -127,20 +128,20 @@ impl Task for Chat {
                     talk.messages = talk.system.clone();
                     talk.session.clear();
                     talk.stats = None;
-                    said(talk.keep());
+                    talk.keep_or_tell();
                 }
                 ("/stats", _) => writeln!(out, "{}", talk.numbers())?,
                 (command @ ("/save" | "/load"), "") => writeln!(out, "{command} needs a FILE")?,
                 ("/save", path) => match save(Path::new(path.trim()), &talk.messages) {
                     Ok(()) => writeln!(out, "wrote {}", counted(&talk.messages))?,
-                    error => said(error),
+                    Err(error) => talk.tell(&error),
                 },
                 ("/load", path) => match load(Path::new(path.trim())) {
                     Ok(messages) => {
                         writeln!(out, "read {}", counted(&messages))?;
                         talk.begin(messages)?;
                     }
-                    Err(error) => said(Err(error)),
+                    Err(error) => talk.tell(&error),
                 },
                 (command, _) if command.starts_with('/') => {
                     writeln!(out, "unknown command `{command}`; /help says what there is")?;
@@ -149,9 +150,9 @@ impl Task for Chat {
             }
         }
         // A script looks at the exit code alone.
-        match std::io::stdin().is_terminal() || talk.refused == 0 {
-            true => Ok(()),
-            false => Err(Told.into()),
+        match talk.failed && !std::io::stdin().is_terminal() {
+            true => Err(Told.into()),
+            false => Ok(()),
         }
     }
 }
@@ -167,7 +168,7 @@ impl<B: Backend> Talk<'_, B> {
         self.stats = None;
         let last = messages.pop_if(|message| is_of(message, "user"));
         self.messages = messages;
-        said(self.keep());
+        self.keep_or_tell();
         last.map_or(Ok(()), |message| self.answer(message))
     }
 
@@ -183,8 +184,7 @@ impl<B: Backend> Talk<'_, B> {
         }
         let is_full = matches!(error.downcast_ref(), Some(Error::TooLong { .. }));
         let advice = if is_full { self.room() } else { String::new() };
-        said(Err(anyhow::anyhow!("the message is not taken: {error:#}{advice}")));
-        self.refused += 1;
+        self.tell(&anyhow::anyhow!("the message is not taken: {error:#}{advice}"));
         Ok(())
     }
 
@@ -238,7 +238,7 @@ impl<B: Backend> Talk<'_, B> {
         if cancelled {
             self.session.end_reply();
         }
-        said(self.keep());
+        self.keep_or_tell();
         Ok(())
     }
 
@@ -249,6 +249,18 @@ impl<B: Backend> Talk<'_, B> {
             Some(file) => Ok(self.model.save_session(&self.session, file, &note)?),
             None => Ok(()),
         }
+    }
+
+    fn keep_or_tell(&mut self) {
+        if let Err(error) = self.keep() {
+            self.tell(&error);
+        }
+    }
+
+    /// Tells what went wrong, and goes on.
+    fn tell(&mut self, error: &anyhow::Error) {
+        crate::tell(error);
+        self.failed = true;
     }
 
     fn numbers(&self) -> String {
@@ -304,12 +316,4 @@ fn load(path: &Path) -> Result<Vec<Message>> {
         Ok(serde_json::from_value(messages)?)
     };
     read().with_context(|| path.display().to_string())
-}
-
-/// Tells what went wrong, and goes on.
-fn said(result: Result<()>) {
-    if let Err(error) = result {
-        let text = format!("{error:#}").replace(char::is_control, " ");
-        let _ = writeln!(std::io::stderr(), "error: {text}");
-    }
 }

@@ -114,12 +114,16 @@ fn main() -> ExitCode {
         Err(error) if matches!(error.downcast_ref(), Some(leveret::Error::Cancelled)) => ExitCode::from(INTERRUPTED),
         Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
-            // One line, whatever a checkpoint has put into it; nobody may be left to read it.
-            let text = format!("{error:#}").replace(char::is_control, " ");
-            let _ = writeln!(std::io::stderr(), "error: {text}");
+            tell(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line, whatever a checkpoint has put into it; nobody may be left to read it.
+fn tell(error: &anyhow::Error) {
+    let text = format!("{error:#}").replace(char::is_control, " ");
+    let _ = writeln!(std::io::stderr(), "error: {text}");
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -110,8 +110,9 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     Some(())
 }
 
-/// One plane, or several that each take a part of the inputs, makes a tile of the result: its units go through the inputs side by side, so that weights are read in
-/// memory's order. A norm's scale is the same for all of a row, so it is found on the way and multiplied at the end.
+/// One plane, or several that each take a part of the inputs, makes a tile of the result: its units go through the
+/// inputs side by side, so that weights are read in memory's order. A norm's scale is the same for all of a row, so it is
+/// found on the way and multiplied at the end.
 ///
 /// Tiles of the same outputs are neighbours, so that all rows find the weights in the cache.
 #[cube(launch_unchecked)]
