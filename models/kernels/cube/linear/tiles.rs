@@ -21,11 +21,13 @@ const WIDTH: usize = 8;
 /// Vectors of the depth that a plane multiplies at once: as many numbers as a group of packed weights has.
 pub const DEPTH: usize = GROUP / WIDTH;
 
-/// Columns of the result that a cube makes, or twice as many.
-const OUTPUTS: usize = 32;
-
 /// Rows of input up to which a cube has registers for weights further ahead.
 const FEW: usize = 16;
+
+/// Columns, planes and stages of cubes for few rows by dense weights, and how many of such an H200's multiprocessor
+/// holds at once.
+const CUBES: [((usize, usize, usize), usize); 4] =
+    [((32, 16, 2), 1), ((32, 8, 2), 2), ((64, 8, 1), 2), ((64, 4, 1), 4)];
 
 /// How a cube works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,25 +52,23 @@ impl Blueprint {
     /// What was fastest on an H200 with the matrices of a Llama of 8B.
     fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
         let format = product.layers[0].weight.format();
-        let (layers, bias, end) = (product.results(), product.has_bias(), product.end.kind());
-        let rows = match product.rows {
-            ..=8 => 8,
-            9..=FEW => FEW,
-            _ => 32,
-        };
-        let halves = if matches!(end, Ending::Gated(_)) { 2 } else { 1 };
-        let of_each = product.blocks(OUTPUTS / halves).div_ceil(multiprocessors(&product.x.client));
-        let (outputs, planes, stages) = match (rows, format, of_each) {
-            (..=FEW, None, ..=1) => (OUTPUTS, 16, 2),
-            // Two cubes fit a multiprocessor at once.
-            (..=FEW, None, 2) => (OUTPUTS, 8, 2),
-            // Larger ones read the input half as often.
-            (..=FEW, None, _) => (2 * OUTPUTS, 8, 1),
-            (..=FEW, Some(_), _) => (OUTPUTS, 16, 2),
-            _ => (OUTPUTS, 16, 1),
-        };
-        let normed = product.norm.is_some();
-        Self { rows, outputs, planes, stages, layers, normed, bias, end, format }
+        let (layers, normed, bias) = (product.results(), product.norm.is_some(), product.has_bias());
+        let end = product.end.kind();
+        let of =
+            |rows, (outputs, planes, stages)| Self { rows, outputs, planes, stages, layers, normed, bias, end, format };
+        match (product.rows, format) {
+            (..=FEW, None) => {
+                // Best are cubes that are all at work at once; where there are too many, those that read the input least.
+                let multiprocessors = multiprocessors(&product.x.client);
+                let at_once = |(sizes, cubes): ((usize, usize, usize), usize)| {
+                    Some(of(FEW, sizes)).filter(|it| product.blocks(it.size()) <= cubes * multiprocessors)
+                };
+                CUBES.into_iter().find_map(at_once).unwrap_or(of(FEW, (64, 8, 1)))
+            }
+            (..=8, Some(_)) => of(8, (32, 16, 2)),
+            (..=FEW, Some(_)) => of(FEW, (32, 16, 2)),
+            _ => of(32, (32, 16, 1)),
+        }
     }
 
     /// Whether a gate and its partner are made together.
@@ -102,15 +102,12 @@ pub fn suits<R: CubeRuntime>(product: &Product<R>) -> bool {
     product.layers.iter().all(vectors) && has_mma(&x.client, x.dtype)
 }
 
-/// Whether the input is best normed on the way: few rows, of numbers that hold what a norm's weight makes of them, by
-/// cubes whose registers are not all taken by weights.
+/// Whether the input is best normed on the way: few rows, of numbers that hold what a norm's weight makes of them.
 pub fn norms<R: CubeRuntime>(product: &Product<R>) -> bool {
-    let Blueprint { rows, outputs, format, .. } = Blueprint::new(product);
-    let fits = |gain| width(&[gain], &[product.inputs]) == WIDTH;
     let bf16 = |x: &CubeTensor<R>| x.dtype == DType::BF16;
-    let gain = product.norm.as_ref().map(|(gain, _)| gain);
-    let holds = bf16(&product.x) && gain.is_some_and(|gain| bf16(gain) && fits(gain));
-    holds && rows <= FEW && outputs == OUTPUTS && format.is_none()
+    let holds =
+        |(gain, _): &(CubeTensor<R>, f64)| bf16(gain) && bf16(&product.x) && width(&[gain], &[product.inputs]) == WIDTH;
+    product.rows <= FEW && product.layers[0].weight.format().is_none() && product.norm.as_ref().is_some_and(holds)
 }
 
 /// Multiplies on tensor cores, with sums in f32; the input is normed already, unless [`norms`] says otherwise.

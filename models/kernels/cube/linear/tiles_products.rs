@@ -25,13 +25,17 @@ pub fn products<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
     let one = matrices.index(matrix).one;
     let mut coming = Coming::<X, W, S, N, M>::new(blueprint);
-    let mut column = UNIT_POS_Y as usize * DEPTH + j;
+    // All planes go through as many parts, the last of which may be nothing: a loop of the same length for all leaves
+    // the compiler fewer registers to fill.
+    let depth = (input.vectors + comptime!(step - 1)) / step * step;
+    let first_column = UNIT_POS_Y as usize * DEPTH + j;
+    let mut column = first_column;
     #[unroll]
     for stage in 0..stages {
         let part = Part { first_row, i, j, column: column + stage * step };
         load::<X, W, S, A, N, M>(input, matrices, block, &part, stage, &mut coming, matrix, blueprint);
     }
-    while column - j < input.vectors {
+    while column - first_column < depth {
         #[unroll]
         for stage in 0..stages {
             let mut lefts = Array::<Vector<X, Const<8>>>::new(2 * output_tiles);
@@ -53,8 +57,8 @@ pub fn products<X: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
                             squares[r] += square[n];
                         }
                     }
-                    let gain = taken(&coming.gain, stage, j, blueprint.format);
-                    right = Vector::cast_from(number * Vector::cast_from(gain));
+                    // In bf16, which takes fewer registers than in f32 and says the same.
+                    right *= taken(&coming.gain, stage, j, blueprint.format);
                 }
                 rights[r] = right;
             }
