@@ -48,24 +48,13 @@ impl<X: Float, G: Float, N: Size> Input<X, G, N> {
     ) -> Vector<f32, N> {
         let mut value = Vector::<f32, N>::cast_from(self.x[row * self.vectors + column]);
         if norm {
-            value = weighed::<G, N>(value, self.gain.as_ref().unwrap()[column], squares, r);
+            let square = value * value;
+            #[unroll]
+            for j in 0..N::value() {
+                squares[r] += square[j];
+            }
+            value *= Vector::cast_from(self.gain.as_ref().unwrap()[column]);
         }
         value
     }
-}
-
-/// Numbers of a row times the norm's weight; their squares are added to those of row `r`.
-#[cube]
-pub fn weighed<G: Float, N: Size>(
-    value: Vector<f32, N>,
-    gain: Vector<G, N>,
-    squares: &mut Array<f32>,
-    #[comptime] r: usize,
-) -> Vector<f32, N> {
-    let square = value * value;
-    #[unroll]
-    for j in 0..N::value() {
-        squares[r] += square[j];
-    }
-    value * Vector::cast_from(gain)
 }

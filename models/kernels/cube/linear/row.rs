@@ -14,7 +14,7 @@ use super::input::{Input, input};
 use super::packed::{WORDS, step, words_of};
 use super::product::Product;
 use super::row_codes::{Coming, inputs_of, pairs, products_of, unit_and_base};
-use super::staged::{Arriving, EIGHT, Staged};
+use super::staged::{EIGHT, Staged};
 use super::sums::total;
 use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
@@ -24,9 +24,6 @@ use crate::weight::{Format, GROUP};
 
 /// Numbers of a vector of input.
 const WIDTH: usize = 8;
-
-/// Vectors of a group.
-pub const VECTORS: usize = GROUP / WIDTH;
 
 /// Planes of a cube, at most.
 const PLANES: usize = 16;
@@ -48,9 +45,7 @@ pub struct Blueprint {
     pub format: Format,
     /// Whether input is bf16, and not f16.
     bf16: bool,
-    /// Eights of groups that a plane goes through.
-    steps: usize,
-    /// Groups of a row, counted up to what all units stage in as many rounds.
+    /// Groups of a row, counted up to whole eights.
     pub room: usize,
 }
 
@@ -65,27 +60,15 @@ impl Blueprint {
         let eights = (product.inputs / GROUP).div_ceil(EIGHT);
         // No more planes than are busy in each round.
         let splits = eights.div_ceil(eights.div_ceil((PLANES / blocks).min(eights)));
-        let steps = eights.div_ceil(splits);
-        let loads = if format == Format::Int4 { 2 } else { 1 }.min(steps);
+        let loads = if format == Format::Int4 { 2 } else { 1 }.min(eights.div_ceil(splits));
         let (layers, normed, bias) = (product.layers.len(), product.norm.is_some(), product.has_bias());
         let bf16 = product.x.dtype == DType::BF16;
-        let room = (eights * EIGHT).next_multiple_of(blocks * splits * PLANE as usize / VECTORS);
-        Self { blocks, splits, loads, layers, normed, bias, end, format, bf16, steps, room }
+        Self { blocks, splits, loads, layers, normed, bias, end, format, bf16, room: eights * EIGHT }
     }
 
     /// Planes of a cube.
     pub fn planes(&self) -> usize {
         self.blocks * self.splits
-    }
-
-    /// Vectors of the row that a unit stages.
-    pub fn rounds(&self) -> usize {
-        VECTORS * self.room / (self.planes() * PLANE as usize)
-    }
-
-    /// Places for eights of groups: those that are multiplied keep theirs while others are on their way.
-    fn places(&self) -> usize {
-        if self.steps > self.loads { 2 * self.loads } else { self.loads }
     }
 
     fn is_gated(&self) -> bool {
@@ -143,8 +126,8 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>, blueprint: Blueprint) {
     }
 }
 
-/// One cube makes some blocks of the result. The row is asked for before the first weights, since all wait for it; these
-/// are on their way while it is staged, and the next while others are multiplied.
+/// One cube makes some blocks of the result. The first weights are on their way while the row is staged, the next while
+/// others are multiplied.
 #[cube(launch_unchecked)]
 fn row<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
@@ -154,53 +137,38 @@ fn row<X: Float, G: Float, W: Numeric, S: Numeric, A: Float, N: Size, M: Size>(
     #[comptime] blueprint: Blueprint,
     #[define(X, G, W, S, A)] _dtypes: [StorageType; 5],
 ) {
-    let (splits, loads, places) = comptime!((blueprint.splits, blueprint.loads, blueprint.places()));
-    let (layers, format) = comptime!((blueprint.layers, blueprint.format));
-    let arriving = Arriving::<X, G, N>::load(input, blueprint);
+    let (format, splits, loads) = comptime!((blueprint.format, blueprint.splits, blueprint.loads));
     let first = CUBE_POS_X as usize * blueprint.blocks;
-    let groups = input.vectors / VECTORS;
+    let groups = input.vectors / comptime!(GROUP / WIDTH);
     let eights = (groups + comptime!(EIGHT - 1)) / EIGHT;
     let one = matrices.index(0usize).one;
     let block = block_of::<W, S, A, M>(matrices, first + UNIT_POS_Y as usize / splits, blueprint);
     let mut eight = UNIT_POS_Y as usize % splits;
     let mut coming = Sequence::<Coming<W, S, M>>::new();
     #[unroll]
-    for _ in 0..places {
-        coming.push(Coming::<W, S, M>::new(format));
-    }
-    #[unroll]
-    for m in 0..layers {
-        if block.matrix == m {
-            #[unroll]
-            for l in 0..loads {
-                coming.index_mut(l).load::<A>(matrices, &block, eight + l * splits, groups, m, format);
-            }
-        }
+    for l in 0..loads {
+        let mut load = Coming::<W, S, M>::new(format);
+        load.load::<A>(matrices, &block, eight + l * splits, groups, blueprint);
+        coming.push(load);
     }
     let mut staged = Staged::<M>::new(blueprint);
-    staged.fill(input, &arriving, blueprint);
+    staged.fill(input, blueprint);
     let mut sums = Array::<f32>::new(2usize);
     sums[0] = 0.0f32;
     sums[1] = 0.0f32;
     while eight < eights {
         #[unroll]
-        for p in 0..places {
-            let at = eight + p * splits;
-            let next = at + loads * splits;
-            if comptime!(places > loads) && next < eights {
-                #[unroll]
-                for m in 0..layers {
-                    if block.matrix == m {
-                        let free = coming.index_mut(comptime!((p + loads) % places));
-                        free.load::<A>(matrices, &block, next, groups, m, format);
-                    }
-                }
+        for l in 0..loads {
+            let at = eight + l * splits;
+            let taken = coming.index(l).taken(format);
+            if at + loads * splits < eights {
+                coming.index_mut(l).load::<A>(matrices, &block, at + loads * splits, groups, blueprint);
             }
             if at < eights {
-                eight_groups::<X, W, S, M>(&staged, coming.index(p), at, one, &mut sums, blueprint);
+                eight_groups::<X, W, S, M>(&staged, &taken, at, one, &mut sums, blueprint);
             }
         }
-        eight += places * splits;
+        eight += loads * splits;
     }
 
     // [planes, rows of a block].

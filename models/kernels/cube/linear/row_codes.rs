@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 
 use super::block::Block;
 use super::packed::{WORDS, scale_of, words_of};
+use super::row::Blueprint;
 use super::staged::EIGHT;
 use super::weights::{ONE, Weights};
 use crate::kernels::cube::mma::Pair;
@@ -27,34 +28,53 @@ impl<W: Numeric, S: Numeric, M: Size> Coming<W, S, M> {
         Coming::<W, S, M> { codes: Array::new(comptime!(4 * words_of(format) / WORDS)), scales: Array::new(4usize) }
     }
 
-    /// Begins to load the `eight`th eight groups of a block, which is of this matrix.
+    /// Begins to load the `eight`th eight groups of a block.
     pub fn load<A: Float>(
         &mut self,
         matrices: &Sequence<Weights<W, S, A, M>>,
         block: &Block,
         eight: usize,
         groups: usize,
-        #[comptime] matrix: usize,
-        #[comptime] format: Format,
+        #[comptime] blueprint: Blueprint,
     ) {
         let (i, j) = (UNIT_POS_X as usize / 4, UNIT_POS_X as usize % 4);
-        let vectors = comptime!(words_of(format) / WORDS);
-        let matrix = matrices.index(matrix);
+        let vectors = comptime!(words_of(blueprint.format) / WORDS);
         #[unroll]
-        for row in 0..2usize {
-            let output = min(block.first + 8 * row + i, block.outputs - 1);
-            #[unroll]
-            for half in 0..2usize {
-                let group = min(eight * EIGHT + 4 * half + j, groups - 1);
+        for m in 0..blueprint.layers {
+            if block.matrix == m {
+                let matrix = matrices.index(m);
                 #[unroll]
-                for v in 0..vectors {
-                    self.codes[(2 * half + row) * vectors + v] = matrix.codes[(output * groups + group) * vectors + v];
+                for row in 0..2usize {
+                    let output = min(block.first + 8 * row + i, block.outputs - 1);
+                    #[unroll]
+                    for half in 0..2usize {
+                        let group = min(eight * EIGHT + 4 * half + j, groups - 1);
+                        #[unroll]
+                        for v in 0..vectors {
+                            self.codes[(2 * half + row) * vectors + v] =
+                                matrix.codes[(output * groups + group) * vectors + v];
+                        }
+                        let group = min(eight * EIGHT + 2 * j + half, groups - 1);
+                        self.scales[2 * row + half] =
+                            scale_of::<S>(matrix.scales.as_ref().unwrap(), output, group, groups, blueprint.format);
+                    }
                 }
-                let group = min(eight * EIGHT + 2 * j + half, groups - 1);
-                self.scales[2 * row + half] =
-                    scale_of::<S>(matrix.scales.as_ref().unwrap(), output, group, groups, format);
             }
         }
+    }
+
+    /// What has come, so that more can be loaded.
+    pub fn taken(&self, #[comptime] format: Format) -> Coming<W, S, M> {
+        let mut taken = Coming::<W, S, M>::new(format);
+        #[unroll]
+        for v in 0..comptime!(4 * words_of(format) / WORDS) {
+            taken.codes[v] = self.codes[v];
+        }
+        #[unroll]
+        for s in 0..4usize {
+            taken.scales[s] = self.scales[s];
+        }
+        taken
     }
 
     /// Word `w` of a group: of the first or second four, of row `i` or `i + 8`.
