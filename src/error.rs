@@ -1,3 +1,4 @@
+use std::fmt::Debug;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -241,6 +242,14 @@ impl Least {
     }
 }
 
+impl Error {
+    /// What a device says of a failure, less the source of a kernel that does not compile, which may be half a megabyte.
+    pub(crate) fn device(said: impl Debug) -> Self {
+        let said = format!("{said:?}");
+        Self::Device { reason: said.split("[Source]").next().unwrap_or_default().trim_end().to_owned() }
+    }
+}
+
 /// A size for people, rounded up so that what is called enough is enough.
 pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
@@ -274,5 +283,16 @@ pub(crate) trait AtPath<T> {
 impl<T> AtPath<T> for std::io::Result<T> {
     fn at(self, path: impl AsRef<Path>) -> Result<T> {
         self.map_err(|error| Error::Io { path: path.as_ref().to_owned(), error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_does_not_compile_is_told_without_its_source() {
+        let said = Error::device(format_args!("[Compilation Error] no `mma.h` \n[Source]\n{}", "x".repeat(1 << 19)));
+        assert!(said.to_string().starts_with("the device fails: [Compilation Error] no `mma.h`; check it"), "{said}");
     }
 }

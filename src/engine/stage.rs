@@ -74,7 +74,7 @@ impl<B: Backend> Stage<B> {
     /// Waits until the device has done what it was told, where it works on its own.
     pub(super) fn synchronise(&self) -> Result<()> {
         match self.upload.has_own_memory() {
-            true => B::sync(&self.device).map_err(|error| Error::Device { reason: format!("{error:?}") }),
+            true => B::sync(&self.device).map_err(Error::device),
             false => Ok(()),
         }
     }

@@ -76,6 +76,6 @@ impl fmt::Debug for Computed {
 
 impl Event for Computed {
     fn wait(self: Box<Self>) -> Result<()> {
-        cubecl::future::block_on(self.0).map_err(|error| Error::Device { reason: format!("{error:?}") })
+        cubecl::future::block_on(self.0).map_err(Error::device)
     }
 }

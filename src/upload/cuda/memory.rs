@@ -25,12 +25,9 @@ impl fmt::Debug for CudaMemory {
 
 impl CudaMemory {
     pub(super) fn new(client: &ComputeClient<CudaRuntime>, len: usize) -> Result<Self> {
-        let refused = |reason: String| Error::Device { reason };
         // Persistent: not a part of a larger page that stays when this has gone.
-        let handle = client
-            .memory_persistent_allocation((), |()| client.empty(len))
-            .map_err(|error| refused(format!("{error:?}")))?;
-        let resource = client.get_resource(handle.clone()).map_err(|error| refused(format!("{error:?}")))?;
+        let handle = client.memory_persistent_allocation((), |()| client.empty(len)).map_err(Error::device)?;
+        let resource = client.get_resource(handle.clone()).map_err(Error::device)?;
         let address = resource.resource().ptr;
         Ok(Self { client: client.clone(), handle, len: len as u64, address })
     }
