@@ -2,7 +2,7 @@
 //! object.
 //!
 //! Each weight is one of several copies that caches do not hold together; rates count the bytes of weights as they are
-//! stored, and on a CPU are held against the memory's rate in the same run. Medians of runs that take turns. Models lie in
+//! stored, and on a CPU are held against the memory's rate just before, round by round. Medians of rounds. Models lie in
 //! huge pages: so do these weights with `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`.
 
 use std::hint::black_box;
@@ -23,7 +23,7 @@ const COPIES: usize = 256 << 20;
 
 /// Seconds that a case is repeated for, in each of the rounds.
 const SECONDS: f64 = 0.15;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
 /// Calls between two waits for the device, at most: enough that waiting costs little.
 const TOGETHER: usize = 64;
@@ -72,12 +72,14 @@ fn run<B: Backend>(rows: &[usize], dtype: DType, memory: Option<fn() -> f64>) ->
                 let layer = next.next().expect("there is a copy");
                 black_box(B::linears(x.clone().into(), [layer]));
             };
-            let (mut seconds, mut rates) = (Vec::new(), Vec::new());
+            let (mut seconds, mut shares) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
-                rates.extend(memory.map(|rate| rate()));
-                seconds.push(seconds_of(&mut one, || B::sync(&device).expect("the device works")));
+                let rate = memory.map(|rate| rate());
+                let took = seconds_of(&mut one, || B::sync(&device).expect("the device works"));
+                shares.extend(rate.map(|rate| case.bytes as f64 / took / rate));
+                seconds.push(took);
             }
-            results.push(case.result(rows, median(seconds), (!rates.is_empty()).then(|| median(rates))));
+            results.push(case.result(rows, median(seconds), (!shares.is_empty()).then(|| median(shares))));
         }
         if let (Stored::Dense, [14336, _]) = (stored, shape) {
             results.push(gated(&case, dtype, &device));
@@ -133,7 +135,7 @@ impl<B: Backend> Case<B> {
         Self { name, shape, bytes, copies: (0..count).map(copy).collect() }
     }
 
-    fn result(&self, rows: usize, seconds: f64, memory: Option<f64>) -> Value {
+    fn result(&self, rows: usize, seconds: f64, of_memory: Option<f64>) -> Value {
         let rate = self.bytes as f64 / seconds;
         let operations = 2.0 * (rows * self.shape[0] * self.shape[1]) as f64;
         json!({
@@ -143,7 +145,7 @@ impl<B: Backend> Case<B> {
             "rows": rows,
             "us": seconds * 1e6,
             "gb_per_s": rate / 1e9,
-            "of_memory": memory.map(|memory| rate / memory),
+            "of_memory": of_memory,
             "gflop_per_s": operations / seconds / 1e9,
         })
     }
@@ -176,10 +178,10 @@ fn read_rate() -> f64 {
     let sum = || -> u64 {
         memory.par_chunks(1 << 16).map(|part| part.iter().fold(0, |a, b| a ^ b)).reduce(|| 0, |a, b| a ^ b)
     };
-    black_box(sum()); // Until the system has given each thread a core of its own.
-    let begun = Instant::now();
-    black_box(sum());
-    COPIES as f64 / begun.elapsed().as_secs_f64()
+    let mut one = || {
+        black_box(sum());
+    };
+    COPIES as f64 / seconds_of(&mut one, || ())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
