@@ -203,7 +203,10 @@ pub enum Error {
     NoTemplate { path: PathBuf },
     #[error("the form of the reply cannot be kept: {reason}; check the schema")]
     Constraint { reason: String },
-    #[error("sampling option {option} is {found}, expected {expected}")]
+    #[error(
+        "sampling option {option} is {found}, expected {expected}; what is not given is taken from the checkpoint's \
+         generation_config.json"
+    )]
     Sampling { option: &'static str, found: String, expected: &'static str },
 }
 
