@@ -1,7 +1,7 @@
 use std::fs;
 
 use burn::backend::Flex;
-use leveret::{Budget, Model, Transfer};
+use leveret::{Budget, GenerateOptions, Model, Transfer};
 use rstest::rstest;
 
 use super::{assert_says, line, load_error, with_config};
@@ -62,6 +62,18 @@ fn ids_and_prompts() {
     assert_says(&error(vec![1, 128]), &["token id 128 is out of range", "128 entries"]);
     assert_says(&error(vec![]), &["the prompt is empty"]);
     assert_says(&error(vec![1; 2049]), &["2049", "there is room for 2048"]);
+}
+
+/// A number that nobody has given on the way is the checkpoint's own, and the error says where it stands.
+#[test]
+fn a_default_out_of_range() {
+    let dir = copy_of(&demo());
+    fs::write(dir.path().join("generation_config.json"), r#"{"do_sample": true, "temperature": -1}"#).unwrap();
+    let mut model = Model::<Flex>::from_pretrained(dir.path()).unwrap();
+    let options = GenerateOptions { max_tokens: Some(1), ..Default::default() };
+    let error = line(model.generate("Once", &options).unwrap_err());
+    assert_says(&error, &["temperature is -1, expected a number from 0 on", "generation_config.json"]);
+    assert!(model.generate("Once", &GenerateOptions { temperature: Some(0.5), ..options }).is_ok());
 }
 
 /// A pipe in place of a file would be waited for, for ever.
