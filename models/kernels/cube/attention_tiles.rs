@@ -44,7 +44,7 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
             tiles::Tiles beside out,
             CubeCount::Static((tiles * splits.count) as u32, kv_heads as u32, batch as u32),
             CubeDim::new_2d(PLANE, PLANES as u32);
-            X = dtype; N = width;
+            X = dtype; N = width, M = width / 2;
             q: Array<Vector<tiles::X, tiles::N>> = array(&input.q),
             k: Array<Vector<tiles::X, tiles::N>> = array(&input.k),
             v: Array<Vector<tiles::X, tiles::N>> = array(&input.v),
@@ -81,7 +81,7 @@ pub fn launch<R: CubeRuntime>(input: &Input<R>, out: &CubeTensor<R>) -> Option<(
 /// Where a tile has all queries, the next keys and values are on their way `ahead`, since nothing else hides their
 /// latency; else so many cubes do that tiles which no query sees are skipped instead.
 #[cube(launch_unchecked)]
-fn tiles<X: Float, N: Size>(
+fn tiles<X: Float, N: Size, M: Size>(
     q: &Array<Vector<X, N>>,
     k: &Array<Vector<X, N>>,
     v: &Array<Vector<X, N>>,
@@ -125,11 +125,11 @@ fn tiles<X: Float, N: Size>(
     };
     let mut at = split * split_len + plane * TILE;
     let end = min(sizes.keys, (split + 1) * split_len);
-    let mut coming = Coming::<X, N>::new(vectors);
+    let mut coming = Coming::<M>::new(vectors);
     if ahead {
         coming.load_positions(key_positions, &place, at);
-        coming.load_keys(k, &place, at, vectors);
-        coming.load_values(v, &place, at, vectors);
+        coming.load_keys::<X, N>(k, &place, at, vectors);
+        coming.load_values::<X, N>(v, &place, at, vectors);
     }
 
     // Each unit knows rows i and i + 8 of the tile.
@@ -149,12 +149,12 @@ fn tiles<X: Float, N: Size>(
             running.see(r, sinks[head]);
         }
         let at = batch * q_strides.batch + head * q_strides.head + query * q_strides.column + j;
-        let loaded = load::<X, N>(q, at, comptime!(vectors / 4));
+        let loaded = load::<X, N, M>(q, at, comptime!(vectors / 4));
         #[unroll]
         for step in 0..comptime!(head_dim / TILE) {
             let registers = queries.index_mut(step);
-            registers[r] = pair_of::<X, N>(&loaded, comptime!(2 * step));
-            registers[2 + r] = pair_of::<X, N>(&loaded, comptime!(2 * step + 1));
+            registers[r] = pair_of::<X, M>(&loaded, comptime!(2 * step));
+            registers[2 + r] = pair_of::<X, M>(&loaded, comptime!(2 * step + 1));
         }
     }
     let last = plane_max(max(position[0], position[1]));
@@ -174,7 +174,7 @@ fn tiles<X: Float, N: Size>(
         }
         if near {
             if comptime!(!ahead) {
-                coming.load_keys(k, &place, at, vectors);
+                coming.load_keys::<X, N>(k, &place, at, vectors);
             }
             let mut scores = Sequence::<Array<Pair<f32>>>::new();
             #[unroll]
@@ -183,18 +183,18 @@ fn tiles<X: Float, N: Size>(
                 #[unroll]
                 for step in 0..comptime!(head_dim / TILE) {
                     let mut right = Array::<Pair<X>>::new(2usize);
-                    right[0] = pair_of::<X, N>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step));
-                    right[1] = pair_of::<X, N>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step + 1));
+                    right[0] = pair_of::<X, M>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step));
+                    right[1] = pair_of::<X, M>(&coming.keys, comptime!(b * vectors / 4 * width / 2 + 2 * step + 1));
                     multiply::<X>(queries.index(step), &right, &mut products);
                 }
                 mask(&mut products, &position, key_position, b * COLUMNS + 2 * j, scale, softcap, window, caps);
                 scores.push(products);
             }
             if comptime!(!ahead) {
-                coming.load_values(v, &place, at, vectors);
+                coming.load_values::<X, N>(v, &place, at, vectors);
             } else if at + KEYS < end {
                 coming.load_positions(key_positions, &place, at + KEYS);
-                coming.load_keys(k, &place, at + KEYS, vectors);
+                coming.load_keys::<X, N>(k, &place, at + KEYS, vectors);
             }
             running.weigh(&mut scores);
             let (upper, lower) = (scores.index(0usize), scores.index(1usize));
@@ -208,13 +208,13 @@ fn tiles<X: Float, N: Size>(
                 #[unroll]
                 for n in 0..width {
                     let mut right = Array::<Pair<X>>::new(2usize);
-                    right[0] = pair::<X, N>(coming.values[4 * part], n, coming.values[4 * part + 1], n);
-                    right[1] = pair::<X, N>(coming.values[4 * part + 2], n, coming.values[4 * part + 3], n);
+                    right[0] = coming.pair_of_values::<X>(4 * part, n);
+                    right[1] = coming.pair_of_values::<X>(4 * part + 2, n);
                     multiply::<X>(&weights, &right, running.mixed.index_mut(part * width + n));
                 }
             }
             if ahead && at + KEYS < end {
-                coming.load_values(v, &place, at + KEYS, vectors);
+                coming.load_values::<X, N>(v, &place, at + KEYS, vectors);
             }
         }
         at += KEYS;
@@ -234,21 +234,22 @@ struct Place {
     len: usize,
 }
 
-/// What a unit multiplies of a tile of keys.
+/// What a unit multiplies of a tile of keys, in whole words: the halves of one would be put into registers of their own,
+/// for which the unit waits at once.
 #[derive(CubeType)]
-struct Coming<X: Float, N: Size> {
+struct Coming<M: Size> {
     /// The position of key `unit % 16`.
     position: Array<i32>,
     /// Every fourth vector of keys `i` and `i + 8`.
-    keys: Array<Vector<X, N>>,
+    keys: Array<Vector<u32, M>>,
     /// Every eighth vector of values `2 · j`, `2 · j + 1` and those eight further, together.
-    values: Array<Vector<X, N>>,
+    values: Array<Vector<u32, M>>,
 }
 
 #[cube]
-impl<X: Float, N: Size> Coming<X, N> {
-    fn new(#[comptime] vectors: usize) -> Coming<X, N> {
-        Coming::<X, N> {
+impl<M: Size> Coming<M> {
+    fn new(#[comptime] vectors: usize) -> Coming<M> {
+        Coming::<M> {
             position: Array::new(1usize),
             keys: Array::new(comptime!(vectors / 2)),
             values: Array::new(comptime!(vectors / 2)),
@@ -260,48 +261,71 @@ impl<X: Float, N: Size> Coming<X, N> {
         self.position[0] = select(key < place.len, positions[place.positions + min(key, place.len - 1)], PAD);
     }
 
-    fn load_keys(&mut self, k: &Array<Vector<X, N>>, place: &Place, at: usize, #[comptime] vectors: usize) {
+    fn load_keys<X: Float, N: Size>(
+        &mut self,
+        k: &Array<Vector<X, N>>,
+        place: &Place,
+        at: usize,
+        #[comptime] vectors: usize,
+    ) {
         let n = comptime!(vectors / 4);
         #[unroll]
         for b in 0..2usize {
             let key = min(at + b * COLUMNS + UNIT_POS_X as usize / 4, place.len - 1);
             #[unroll]
             for i in 0..n {
-                self.keys[b * n + i] = k[place.keys + key * place.key + 4 * i];
+                self.keys[b * n + i] = Vector::reinterpret(k[place.keys + key * place.key + 4 * i]);
             }
         }
     }
 
-    fn load_values(&mut self, v: &Array<Vector<X, N>>, place: &Place, at: usize, #[comptime] vectors: usize) {
+    fn load_values<X: Float, N: Size>(
+        &mut self,
+        v: &Array<Vector<X, N>>,
+        place: &Place,
+        at: usize,
+        #[comptime] vectors: usize,
+    ) {
         #[unroll]
         for n in 0..4usize {
             let key = at + 2 * (UNIT_POS_X as usize % 4) + comptime!(n % 2 + n / 2 * COLUMNS);
             let value = place.values + min(key, place.len - 1) * place.value;
             #[unroll]
             for part in 0..comptime!(vectors / COLUMNS) {
-                self.values[4 * part + n] = v[value + part * COLUMNS];
+                self.values[4 * part + n] = Vector::reinterpret(v[value + part * COLUMNS]);
             }
         }
     }
+
+    /// The `n`th numbers of two neighbouring vectors of values.
+    fn pair_of_values<X: Float>(&self, #[comptime] first: usize, #[comptime] n: usize) -> Pair<X> {
+        let a = Pair::<X>::reinterpret(self.values[first][comptime!(n / 2)]);
+        let b = Pair::<X>::reinterpret(self.values[comptime!(first + 1)][comptime!(n / 2)]);
+        pair::<X, Const<2>>(a, comptime!(n % 2), b, comptime!(n % 2))
+    }
 }
 
-/// `n` vectors of a row that are four apart.
+/// `n` vectors of a row that are four apart, as words.
 #[cube]
-fn load<X: Float, N: Size>(rows: &Array<Vector<X, N>>, at: usize, #[comptime] n: usize) -> Array<Vector<X, N>> {
-    let mut loaded = Array::<Vector<X, N>>::new(n);
+fn load<X: Float, N: Size, M: Size>(
+    rows: &Array<Vector<X, N>>,
+    at: usize,
+    #[comptime] n: usize,
+) -> Array<Vector<u32, M>> {
+    let mut loaded = Array::<Vector<u32, M>>::new(n);
     #[unroll]
     for i in 0..n {
-        loaded[i] = rows[at + 4 * i];
+        loaded[i] = Vector::reinterpret(rows[at + 4 * i]);
     }
     loaded
 }
 
 /// The `n`th pair of some vectors' numbers.
 #[cube]
-fn pair_of<X: Float, N: Size>(vectors: &Array<Vector<X, N>>, #[comptime] n: usize) -> Pair<X> {
-    let width = N::value().comptime();
-    let vector = vectors[comptime!(2 * n / width)];
-    pair::<X, N>(vector, comptime!(2 * n % width), vector, comptime!(2 * n % width + 1))
+fn pair_of<X: Float, M: Size>(vectors: &Array<Vector<u32, M>>, #[comptime] n: usize) -> Pair<X> {
+    let words = M::value().comptime();
+    let vector = vectors[comptime!(n / words)];
+    Pair::reinterpret(vector[comptime!(n % words)])
 }
 
 /// Scales the products that are scores, and caps them where that is asked for; those of keys that are not seen become
