@@ -1,3 +1,5 @@
+use rstest::rstest;
+
 use super::*;
 use crate::config::Activation;
 use crate::layers::{Input, Linear};
@@ -11,10 +13,6 @@ enum Stored {
 }
 
 impl Stored {
-    fn all() -> impl Iterator<Item = Self> {
-        DTYPES.into_iter().map(Self::Dense).chain(Format::ALL.into_iter().map(Self::Packed))
-    }
-
     /// The dtype of biases beside it.
     fn bias(self, x: DType) -> DType {
         if let Self::Dense(dtype) = self { dtype } else { x }
@@ -99,26 +97,18 @@ fn summed<B: Backend, const D: usize>(got: Tensor<B, D>, want: Tensor<Flex, D>, 
     within(here(got, dtype), want, size, dtype, label);
 }
 
-/// Whole eights of groups and others, in one round or several, and whole blocks of sixteen outputs and others, one to a
-/// cube, several, or more than there are cubes for at once.
-fn one_row(dtype: DType) {
+/// Whole eights of groups and others, some of them in no plane's hands alone, and whole blocks of sixteen outputs and
+/// others, one to a cube, several, or more than there are cubes for at once.
+#[rstest]
+#[ignore = "needs a GPU"]
+fn one_row_by_packed_weights_equals_the_portable_body(
+    #[values(DType::BF16, DType::F16)] dtype: DType,
+    #[values(Format::Int8, Format::Int4, Format::Fp8)] format: Format,
+) {
     print_warnings();
-    let shapes = [(32, 16), (288, 13), (4128, 33), (14336, 130), (64, 6000), (32, 40000)];
-    for (format, (inputs, outputs)) in Format::ALL.into_iter().flat_map(|format| shapes.map(|shape| (format, shape))) {
+    for (inputs, outputs) in [(64, 16), (320, 13), (4160, 33), (14336, 130), (64, 6000), (64, 40000)] {
         linear_of_shape::<Cuda>(dtype, Stored::Packed(format), [1, inputs, outputs]);
     }
-}
-
-#[test]
-#[ignore = "needs a GPU"]
-fn one_row_by_packed_weights_equals_the_portable_body_in_bf16() {
-    one_row(DType::BF16);
-}
-
-#[test]
-#[ignore = "needs a GPU"]
-fn one_row_by_packed_weights_equals_the_portable_body_in_f16() {
-    one_row(DType::F16);
 }
 
 /// One large weight makes all others of its block numbers below the smallest normal one.
@@ -145,25 +135,20 @@ fn one_row_by_the_smallest_floats_of_8_bits_equals_the_portable_body() {
     }
 }
 
-fn linear_of_all(x: DType) {
+#[rstest]
+#[ignore = "needs a GPU"]
+fn linear_equals_the_portable_body(
+    #[values(DType::F32, DType::BF16, DType::F16)] dtype: DType,
+    #[values(
+        Stored::Dense(DType::F32),
+        Stored::Dense(DType::BF16),
+        Stored::Dense(DType::F16),
+        Stored::Packed(Format::Int8),
+        Stored::Packed(Format::Int4),
+        Stored::Packed(Format::Fp8)
+    )]
+    stored: Stored,
+) {
     print_warnings();
-    Stored::all().for_each(|stored| linear::<Cuda>(x, stored));
-}
-
-#[test]
-#[ignore = "needs a GPU"]
-fn linear_equals_the_portable_body_in_f32() {
-    linear_of_all(DType::F32);
-}
-
-#[test]
-#[ignore = "needs a GPU"]
-fn linear_equals_the_portable_body_in_bf16() {
-    linear_of_all(DType::BF16);
-}
-
-#[test]
-#[ignore = "needs a GPU"]
-fn linear_equals_the_portable_body_in_f16() {
-    linear_of_all(DType::F16);
+    linear::<Cuda>(dtype, stored);
 }

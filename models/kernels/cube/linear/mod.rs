@@ -10,6 +10,8 @@ mod planes;
 mod product;
 mod row;
 mod row_codes;
+mod row_load;
+mod row_products;
 mod staged;
 mod sums;
 mod tiles;

@@ -100,7 +100,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
             CubeDim::new_2d(PLANE, PLANES as u32);
             X = types[0], G = types[1], W = types[2], S = types[3], A = types[4]; N = width, M = codes;
             input: Input<planes::X, planes::G, planes::N> = input(product, width),
-            matrices: Sequence<Weights<planes::W, planes::S, planes::A, planes::M>> = weights(product),
+            matrices: Sequence<Weights<planes::W, planes::S, planes::A, planes::M>> = weights(product, [codes_dtype, scales]),
             residual: ComptimeOption<Array<planes::X>> = product.residual().map(array).into(),
             y: Array<planes::X> = array(&product.y),
             row_tiles: usize = row_tiles;

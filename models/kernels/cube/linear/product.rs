@@ -165,9 +165,9 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
     let tiled = rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product);
     let of_one_row = row::blueprint(&product);
-    // Rows are normed once, not by every cube, save where `tiles::norms` says otherwise; and one of f16 before it is
-    // rounded, since f16 may not hold it else.
-    if (tiled && !tiles::norms(&product) || of_one_row.is_some() && product.x.dtype == DType::F16)
+    // Rows are normed once, not by every cube, save where `tiles::norms` says otherwise.
+    if tiled
+        && !tiles::norms(&product)
         && let Some((weight, eps)) = product.norm.take()
     {
         product.x = rms_norm(&product.x, &weight, eps)?;

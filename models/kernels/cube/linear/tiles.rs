@@ -129,7 +129,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) {
             CubeDim::new_2d(PLANE, blueprint.planes as u32);
             X = types[0], W = types[1], S = types[2], A = types[3]; N = WIDTH, M = words;
             input: Input<tiles::X, tiles::X, tiles::N> = input(product, WIDTH),
-            matrices: Sequence<Weights<tiles::W, tiles::S, tiles::A, tiles::M>> = weights(product),
+            matrices: Sequence<Weights<tiles::W, tiles::S, tiles::A, tiles::M>> = weights(product, [codes, scales]),
             residual: ComptimeOption<Array<tiles::X>> = product.residual().map(array).into(),
             y: Array<tiles::X> = array(&product.y);
             blueprint = blueprint, dtypes = types,

@@ -46,14 +46,15 @@ pub fn dtypes<R: CubeRuntime>(product: &Product<R>) -> [DType; 3] {
     [codes_dtype(weight), scales_dtype(weight), bias.as_ref().map_or(product.x.dtype, |bias| bias.dtype)]
 }
 
-/// A product's matrices, for a kernel.
+/// A product's matrices, for a kernel that reads numbers or codes, and scales, as these dtypes.
 pub fn weights<R: CubeRuntime, W: Numeric, S: Numeric, A: Float, M: Size>(
     product: &Product<R>,
+    [codes, scales]: [DType; 2],
 ) -> SequenceArg<R, Weights<W, S, A, M>> {
     let one = |layer: &Layer<R>| {
         WeightsLaunch::new(
-            array_of(layer.weight.codes(), codes_dtype(&layer.weight)),
-            layer.weight.scales().map(array).into(),
+            array_of(layer.weight.codes(), codes),
+            layer.weight.scales().map(|x| array_of(x, scales)).into(),
             layer.bias.as_ref().map(array).into(),
             layer.outputs,
             ONE,
