@@ -97,8 +97,9 @@ fn summed<B: Backend, const D: usize>(got: Tensor<B, D>, want: Tensor<Flex, D>, 
     within(here(got, dtype), want, size, dtype, label);
 }
 
-/// Whole eights of groups and others, some of them in no plane's hands alone, and whole blocks of sixteen outputs and
-/// others, one to a cube, several, or more than there are cubes for at once.
+/// Whole eights of groups and others, in one round of staging or several; whole blocks of sixteen outputs and others, one
+/// to a cube, several, or more than there are cubes for at once; blocks that planes share, and planes that go on to the
+/// next block, of the same matrix or the next; and groups that are odd in number, which other kernels take.
 #[rstest]
 #[ignore = "needs a GPU"]
 fn one_row_by_packed_weights_equals_the_portable_body(
@@ -106,8 +107,35 @@ fn one_row_by_packed_weights_equals_the_portable_body(
     #[values(Format::Int8, Format::Int4, Format::Fp8)] format: Format,
 ) {
     print_warnings();
-    for (inputs, outputs) in [(64, 16), (320, 13), (4160, 33), (14336, 130), (64, 6000), (64, 40000)] {
+    let staged = [(32, 16), (64, 16), (320, 13), (2080, 33), (4160, 33), (14336, 130), (16448, 16)];
+    let shared = [(1088, 3000), (1280, 3000), (64, 40000)];
+    for (inputs, outputs) in staged.into_iter().chain(shared) {
         linear_of_shape::<Cuda>(dtype, Stored::Packed(format), [1, inputs, outputs]);
+    }
+}
+
+/// Groups of noughts, of numbers at both ends of what the dtype holds, and with one number that hides the others.
+#[rstest]
+#[ignore = "needs a GPU"]
+fn one_row_of_uneven_size_by_packed_weights_equals_the_portable_body(
+    #[values(DType::BF16, DType::F16)] dtype: DType,
+    #[values(Format::Int8, Format::Int4, Format::Fp8)] format: Format,
+) {
+    print_warnings();
+    let (least, most) = if dtype == DType::BF16 { (2f64.powi(-130), 2f64.powi(60)) } else { (2f64.powi(-20), 64.0) };
+    let x = random([1, 1, 256], dtype);
+    let outlier = x.clone().slice([0..1, 0..1, 0..1]).mul_scalar(0.0).add_scalar(1000.0);
+    let x = x.slice_assign([0..1, 0..1, 0..1], outlier);
+    for size in [0.0, least, 1.0, most] {
+        // A group of each size stands beside ordinary ones.
+        let first = x.clone().slice([0..1, 0..1, 32..64]).mul_scalar(size).cast(dtype).cast(DType::F32);
+        let x = x.clone().slice_assign([0..1, 0..1, 32..64], first);
+        let (here_layer, there_layer) = layers::<Cuda>(Stored::Packed(format), dtype, [40, 256], false);
+        let [got] = Cuda::linears(Input { x: there::<Cuda, 3>(x.clone(), dtype), norm: None }, [&there_layer]);
+        let want = portable::linear(x.clone(), &here_layer);
+        // Beside what rounding the sum costs, what its largest part may.
+        let size = x.abs().max().into_scalar() / 64.0;
+        within(here(got, dtype), want.clone(), want.abs() + size, dtype, &format!("{format:?} {size}"));
     }
 }
 

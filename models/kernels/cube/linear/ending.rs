@@ -16,6 +16,13 @@ pub enum Ending {
     Add,
 }
 
+impl Ending {
+    /// Whether two matrices make one result.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::Gated(_))
+    }
+}
+
 /// What a sum for row `output` of a block's matrix becomes, to be put at `at` of the result; `partner` is the sum for the
 /// same row of the second matrix, where the first is a gate.
 #[cube]

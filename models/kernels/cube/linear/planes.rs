@@ -44,7 +44,7 @@ impl Blueprint {
     /// timed so.
     fn new<R: CubeRuntime>(product: &Product<R>) -> Self {
         let (end, format) = (product.end.kind(), product.layers[0].weight.format());
-        let gated = matches!(end, Ending::Gated(_));
+        let gated = end.is_gated();
         let (rows, outputs, loads, splits) = match (product.rows == 1, format) {
             (true, None) if gated => (1, 1, 2, 2),
             (true, None) if end == Ending::Each => (1, 2, 2, 2),
@@ -65,14 +65,14 @@ impl Blueprint {
 
     /// Outputs that a plane makes of each row at once: a gate and its partner together.
     pub fn columns(&self) -> usize {
-        if matches!(self.end, Ending::Gated(_)) { 2 * self.outputs } else { self.outputs }
+        if self.end.is_gated() { 2 * self.outputs } else { self.outputs }
     }
 }
 
 /// Multiplies any float dtypes and formats, in f32; `None` where groups of packed weights do not fill the rows.
 pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     let x = &product.x;
-    let (width, codes) = match product.layers[0].weight.format() {
+    let (width, words) = match product.layers[0].weight.format() {
         None => {
             let floats = product.layers.iter().map(|layer| layer.weight.codes());
             let floats: Vec<_> = floats.chain(product.norm.iter().map(|(gain, _)| gain)).chain([x]).collect();
@@ -90,17 +90,17 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>) -> Option<()> {
     let planes = product.blocks(blueprint.outputs) * blueprint.splits;
     let row_tiles = product.rows.div_ceil(blueprint.rows);
     let gain = product.norm.as_ref().map_or(x.dtype, |(gain, _)| gain.dtype);
-    let [codes_dtype, scales, bias] = dtypes(product);
-    let types = [x.dtype, gain, codes_dtype, scales, bias].map(DType::into);
+    let [codes, scales, bias] = dtypes(product);
+    let types = [x.dtype, gain, codes, scales, bias].map(DType::into);
     // SAFETY: rows and outputs beyond the last are read as the last and not written.
     unsafe {
         launch!(
             planes::Planes beside x,
             CubeCount::Static((row_tiles * planes.div_ceil(PLANES)) as u32, 1, 1),
             CubeDim::new_2d(PLANE, PLANES as u32);
-            X = types[0], G = types[1], W = types[2], S = types[3], A = types[4]; N = width, M = codes;
+            X = types[0], G = types[1], W = types[2], S = types[3], A = types[4]; N = width, M = words;
             input: Input<planes::X, planes::G, planes::N> = input(product, width),
-            matrices: Sequence<Weights<planes::W, planes::S, planes::A, planes::M>> = weights(product, [codes_dtype, scales]),
+            matrices: Sequence<Weights<planes::W, planes::S, planes::A, planes::M>> = weights(product, [codes, scales]),
             residual: ComptimeOption<Array<planes::X>> = product.residual().map(array).into(),
             y: Array<planes::X> = array(&product.y),
             row_tiles: usize = row_tiles;

@@ -150,7 +150,9 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
         layers.iter().flat_map(|layer| &layer.bias).chain([&hidden.x]).chain(hidden.norm.iter().map(|(x, _)| x));
     let suits = floats.into_iter().all(|x| readable(&[x])) && has_planes(&hidden.x.client);
     let dense = layers.iter().all(|layer| !matches!(&layer.weight, Matrix::Dense(weight) if !readable(&[weight])));
-    if rows == 0 || inputs == 0 || !suits || !dense || !layers.iter().all(alike) {
+    let outputs =
+        layers.iter().all(|layer| layer.outputs > 0 && (!end.kind().is_gated() || layer.outputs == first.outputs));
+    if rows == 0 || inputs == 0 || !outputs || !suits || !dense || !layers.iter().all(alike) {
         return None;
     }
     let end = match end {
@@ -164,15 +166,14 @@ pub fn linear<R: CubeRuntime>(hidden: Hidden<R>, layers: Vec<Layer<R>>, end: End
     let mut product = Product { x, norm: hidden.norm, layers, end, y, rows, inputs };
     let (f32, packed) = (product.x.dtype == DType::F32, product.layers[0].weight.format().is_some());
     let tiled = rows > 1 && (rows <= SOME_ROWS || packed) && tiles::suits(&product);
-    let of_one_row = row::blueprint(&product);
-    // Rows are normed once, not by every cube, save where `tiles::norms` says otherwise.
+    // Rows for tiles are normed once, not by every cube, save where `tiles::norms` says otherwise.
     if tiled
         && !tiles::norms(&product)
         && let Some((weight, eps)) = product.norm.take()
     {
         product.x = rms_norm(&product.x, &weight, eps)?;
     }
-    if let Some(blueprint) = of_one_row {
+    if let Some(blueprint) = row::blueprint(&product) {
         row::launch(&product, blueprint);
     } else if tiled {
         tiles::launch(&product);

@@ -9,13 +9,14 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-use super::block::Block;
 use super::ending::{Ending, ended};
 use super::input::{Input, input};
 use super::packed::WORDS;
 use super::product::Product;
-use super::row_load::{Coming, Cursor};
-use super::row_products::{eight_groups, leave};
+use super::row_cursor::{Cursor, block_of};
+use super::row_load::Coming;
+use super::row_products::eight_groups;
+use super::row_sums::{joined, leave};
 use super::staged::{EIGHT, Staged};
 use super::weights::{Weights, dtypes, weights};
 use crate::kernels::cube::launch::launch;
@@ -29,6 +30,11 @@ const WIDTH: usize = 8;
 /// Blocks of a cube, at most.
 const BLOCKS: usize = 16;
 
+/// Planes of a cube, at most, as its registers serve; not fewer than blocks, so that a plane's share is one block at most.
+fn planes_at_most(format: Format) -> usize {
+    if format == Format::Int4 { 20 } else { BLOCKS }
+}
+
 /// Planes that stage the row, at most: the others ask for their weights meanwhile.
 const STAGERS: usize = 8;
 
@@ -36,13 +42,11 @@ const STAGERS: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blueprint {
     /// Blocks that a cube multiplies; of a gate and its partner half as many each, in turns.
-    pub blocks: usize,
+    blocks: usize,
     /// Eights of groups of a block.
     pub eights: usize,
     /// Eights that a plane takes, one after another, of one block and the next: the cube's are shared out evenly.
     pub share: usize,
-    /// Planes that stage the row before they ask for weights.
-    pub stagers: usize,
     /// Matrices.
     pub layers: usize,
     pub normed: bool,
@@ -59,16 +63,14 @@ impl Blueprint {
     fn new<R: CubeRuntime>(product: &Product<R>, format: Format) -> Self {
         let end = product.end.kind();
         let blocks = blocks(product).div_ceil(multiprocessors(&product.x.client)).min(BLOCKS);
-        let blocks = if matches!(end, Ending::Gated(_)) { blocks.next_multiple_of(2) } else { blocks };
+        let blocks = if end.is_gated() { blocks.next_multiple_of(2) } else { blocks };
         let groups = product.inputs / GROUP;
         let eights = groups.div_ceil(EIGHT);
-        let planes = if format == Format::Int4 { 20 } else { 16 };
-        let share = (blocks * eights).div_ceil(planes);
+        let share = (blocks * eights).div_ceil(planes_at_most(format));
         Self {
             blocks,
             eights,
             share,
-            stagers: STAGERS.min((blocks * eights).div_ceil(share)),
             layers: product.layers.len(),
             normed: product.norm.is_some(),
             bias: product.has_bias(),
@@ -83,6 +85,11 @@ impl Blueprint {
         (self.blocks * self.eights).div_ceil(self.share)
     }
 
+    /// Planes that stage the row before they ask for weights.
+    pub fn stagers(&self) -> usize {
+        STAGERS.min(self.planes())
+    }
+
     /// Groups of a row, counted up to whole eights.
     pub fn room(&self) -> usize {
         self.eights * EIGHT
@@ -90,11 +97,12 @@ impl Blueprint {
 
     /// Blocks that a plane may have a part in.
     pub fn parts(&self) -> usize {
-        if self.eights.is_multiple_of(self.share) { 1 } else { (self.share - 1).div_ceil(self.eights) + 1 }
+        if self.eights.is_multiple_of(self.share) { 1 } else { 2 }
     }
 
-    pub fn is_gated(&self) -> bool {
-        matches!(self.end, Ending::Gated(_))
+    /// Matrices that make one result.
+    pub fn of_result(&self) -> usize {
+        if self.end.is_gated() { 2 } else { 1 }
     }
 
     /// Bytes of shared memory: the row, what belongs to its groups, and what planes leave behind.
@@ -108,7 +116,7 @@ impl Blueprint {
 pub fn blueprint<R: CubeRuntime>(product: &Product<R>) -> Option<Blueprint> {
     let (x, format) = (&product.x, product.layers[0].weight.format()?);
     let f16 = matches!(x.dtype, DType::F16 | DType::BF16) && has_mma(&x.client, DType::F16);
-    // Scales are loaded two at a time.
+    // Scales are loaded two at a time, and so an odd number of groups is left to planes.
     if product.rows != 1 || !product.inputs.is_multiple_of(2 * GROUP) || !f16 {
         return None;
     }
@@ -120,7 +128,7 @@ pub fn blueprint<R: CubeRuntime>(product: &Product<R>) -> Option<Blueprint> {
 
 /// Blocks of all matrices.
 fn blocks<R: CubeRuntime>(product: &Product<R>) -> usize {
-    let of_result = if matches!(product.end.kind(), Ending::Gated(_)) { 2 } else { 1 };
+    let of_result = if product.end.kind().is_gated() { 2 } else { 1 };
     of_result * product.blocks(TILE)
 }
 
@@ -131,7 +139,7 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>, blueprint: Blueprint) {
     let [.., bias] = dtypes(product);
     let types = [x.dtype, gain, bias].map(DType::into);
     // SAFETY: rows and groups beyond the last are read as the last; such rows are not written, and such groups are
-    // multiplied by noughts.
+    // multiplied by noughts. Groups are even, so that scales fill words, and packed tensors begin at whole vectors.
     unsafe {
         launch!(
             row::Row beside x,
@@ -147,8 +155,8 @@ pub fn launch<R: CubeRuntime>(product: &Product<R>, blueprint: Blueprint) {
     }
 }
 
-/// One cube makes some blocks of the result. The first weights are on their way while the row is staged, the next while
-/// others are multiplied.
+/// One cube makes some blocks of the result. Planes that do not stage the row have their first weights on their way
+/// meanwhile; the next are on their way while others are multiplied.
 #[cube(launch_unchecked)]
 fn row<X: Float, G: Float, A: Float, N: Size, M: Size>(
     input: &Input<X, G, N>,
@@ -163,7 +171,7 @@ fn row<X: Float, G: Float, A: Float, N: Size, M: Size>(
     let groups = input.vectors / comptime!(GROUP / WIDTH);
     let one = matrices.index(0usize).one;
     let mut staged = Staged::<M>::new(blueprint);
-    if plane < blueprint.stagers {
+    if plane < blueprint.stagers() {
         staged.fill(input, blueprint);
     }
     let mut eight = plane * share % eights;
@@ -178,6 +186,7 @@ fn row<X: Float, G: Float, A: Float, N: Size, M: Size>(
 
     // [planes, parts, rows of a block].
     let mut shared = SharedMemory::<f32>::new(comptime!(blueprint.planes() * parts * TILE));
+    // Of rows `i` and `i + 8` of a block.
     let mut sums = Array::<f32>::new(2usize);
     sums[0] = 0.0f32;
     sums[1] = 0.0f32;
@@ -199,52 +208,19 @@ fn row<X: Float, G: Float, A: Float, N: Size, M: Size>(
     }
     sync_cube();
 
-    let of_result = comptime!(if blueprint.is_gated() { 2 } else { 1 });
-    let (nth, at) = (UNIT_POS as usize / TILE * of_result, UNIT_POS as usize % TILE);
+    let (nth, at) = (UNIT_POS as usize / TILE * blueprint.of_result(), UNIT_POS as usize % TILE);
     let block = block_of::<A, M>(matrices, first + nth, blueprint);
     let output = block.first + at;
     if nth < blueprint.blocks && output < block.outputs {
         let scale = staged.scale(input, blueprint);
-        let sum = total(&shared, nth, at, blueprint) * scale;
+        let sum = joined(&shared, nth, at, blueprint) * scale;
         let mut partner = 0.0f32;
-        if comptime!(blueprint.is_gated()) {
-            partner = total(&shared, nth + 1, at, blueprint) * scale;
+        if comptime!(blueprint.of_result() == 2) {
+            partner = joined(&shared, nth + 1, at, blueprint) * scale;
         }
         let (place, layers) = (block.before + output, blueprint.layers);
         let (bias, end) = comptime!((blueprint.bias, blueprint.end));
         y[place] =
             ended::<X, u32, u32, A, M>(sum, partner, matrices, residual, &block, output, place, layers, bias, end);
     }
-}
-
-/// The `nth` block; those of a gate and its partner come in turns.
-#[cube]
-pub fn block_of<A: Float, M: Size>(
-    matrices: &Sequence<Weights<u32, u32, A, M>>,
-    nth: usize,
-    #[comptime] blueprint: Blueprint,
-) -> Block {
-    if comptime!(blueprint.is_gated()) {
-        let mut block = Block::nth::<u32, u32, A, M>(matrices, nth / 2, TILE, 1usize);
-        block.matrix = nth % 2;
-        block
-    } else {
-        Block::nth::<u32, u32, A, M>(matrices, nth, TILE, blueprint.layers)
-    }
-}
-
-/// The sum of what planes have left behind for row `at` of the cube's `nth` block.
-#[cube]
-fn total(shared: &SharedMemory<f32>, nth: usize, at: usize, #[comptime] blueprint: Blueprint) -> f32 {
-    let (eights, share, parts) = comptime!((blueprint.eights, blueprint.share, blueprint.parts()));
-    let first = nth * eights / share;
-    let last = ((nth + 1) * eights - 1) / share;
-    let mut sum = 0.0f32;
-    #[unroll]
-    for p in 0..comptime!((eights.div_ceil(share) + 1).min(blueprint.planes())) {
-        let plane = min(first + p, last);
-        let part = plane * parts + nth - plane * share / eights;
-        sum += select(first + p <= last, shared[part * TILE + at], 0.0f32);
-    }
-    sum
 }

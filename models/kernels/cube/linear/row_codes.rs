@@ -63,7 +63,8 @@ pub fn unit_and_bases(format: Format) -> (f32, [f32; 2]) {
     }
 }
 
-/// The step of the first or second of two groups whose scales a word holds, where a unit is 1.
+/// The step of the first or second of two groups whose scales a word holds; its scale is that of codes in units, see
+/// [`unit_and_bases`].
 #[cube]
 pub fn step(word: u32, #[comptime] column: usize, one: u32, #[comptime] format: Format) -> Step {
     match format {

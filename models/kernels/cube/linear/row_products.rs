@@ -6,9 +6,9 @@ use super::row::Blueprint;
 use super::row_codes::{inputs_of, pairs, products_of, step};
 use super::row_load::Coming;
 use super::staged::{EIGHT, Staged};
-use crate::kernels::cube::mma::{Pair, TILE, multiply, nought};
+use crate::kernels::cube::mma::{Pair, multiply, nought};
 
-/// Adds a unit's share of the products of eight groups with rows `i` and `i + 8` of a block.
+/// Adds a unit's share of the products of eight groups with rows `i` and `i + 8` of a block to their `sums`.
 #[cube]
 pub fn eight_groups<M: Size>(
     staged: &Staged<M>,
@@ -48,31 +48,16 @@ pub fn eight_groups<M: Size>(
             }
         }
     }
-    let (first, second) = (halves.index(0usize), halves.index(1usize));
+    let (fours, others) = (halves.index(0usize), halves.index(1usize));
     #[unroll]
     for column in 0..2usize {
         let group = staged.group(eight * EIGHT + 2 * j + column);
         #[unroll]
         for row in 0..2usize {
-            let (a, b) = (first[row], second[row]);
+            let (a, b) = (fours[row], others[row]);
             let product = select(j < 2, a[column], b[column]);
             let step = step(coming.scales(row), column, one, format);
             sums[row] += step.scale * group.scale * (product - group.base - step.zero * group.sum);
         }
-    }
-}
-
-/// Puts a plane's sums of a block's rows down from `first` on, and begins with noughts again.
-#[cube]
-pub fn leave(sums: &mut Array<f32>, shared: &mut SharedMemory<f32>, first: usize) {
-    #[unroll]
-    for row in 0..2usize {
-        let mut sum = sums[row];
-        sum += plane_shuffle_xor(sum, 1u32);
-        sum += plane_shuffle_xor(sum, 2u32);
-        if UNIT_POS_X % 4 == 0 {
-            shared[first + row * TILE / 2 + UNIT_POS_X as usize / 4] = sum;
-        }
-        sums[row] = 0.0f32;
     }
 }

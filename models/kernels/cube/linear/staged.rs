@@ -21,20 +21,20 @@ pub struct Staged<M: Size> {
     /// `[groups, 4]` vectors of four pairs, and four of noughts behind the last: of every four numbers the even ones make
     /// a pair, and the odd ones, as they lie in a word of codes.
     pairs: SharedMemory<Vector<u32, M>>,
-    /// `[groups]`, see [`Group`].
+    /// `[groups]`, see [`Group`]; of four numbers the last means nothing.
     groups: SharedMemory<Vector<f32, Const<4>>>,
     /// The staging planes' sums of squares.
     squares: SharedMemory<f32>,
 }
 
 /// What belongs to a group of a staged row.
-#[derive(CubeType, Clone, Copy)]
+#[derive(CubeType)]
 pub struct Group {
     /// What products hold too much, whatever the codes: see [`unit_and_bases`].
     pub base: f32,
     /// The sum of its numbers, in units of codes.
     pub sum: f32,
-    /// What makes products those of the row, and of codes.
+    /// What undoes the group's power of two.
     pub scale: f32,
 }
 
@@ -45,14 +45,14 @@ impl<M: Size> Staged<M> {
         Staged::<M> {
             pairs: SharedMemory::new(comptime!(4 * (blueprint.room() + 1))),
             groups: SharedMemory::new(blueprint.room()),
-            squares: SharedMemory::new(blueprint.stagers),
+            squares: SharedMemory::new(blueprint.stagers()),
         }
     }
 
     /// Takes the row in, with noughts up to the next eight groups; to be called by all units of the planes that stage,
     /// before the cube waits.
     pub fn fill<X: Float, G: Float, N: Size>(&mut self, input: &Input<X, G, N>, #[comptime] blueprint: Blueprint) {
-        let (vectors, units) = comptime!((4 * blueprint.room(), blueprint.stagers * PLANE as usize));
+        let (vectors, units) = comptime!((4 * blueprint.room(), blueprint.stagers() * PLANE as usize));
         let rounds = comptime!(vectors.div_ceil(units).min(AT_ONCE));
         let mut squares = Array::<f32>::new(1usize);
         squares[0] = 0.0f32;
@@ -97,7 +97,8 @@ impl<M: Size> Staged<M> {
         }
         largest = max(largest, plane_shuffle_xor(largest, 1u32));
         largest = max(largest, plane_shuffle_xor(largest, 2u32));
-        // Times 2¹⁴ over the largest's power of two; both this and its inverse are floats.
+        // Times 2¹⁴ over the largest's power of two, whose exponent is put down as 14 and twice 127 less its own; not below
+        // 20, so that both this and its inverse are floats, also where all are nought.
         let exponent = max(u32::reinterpret(largest) >> 23u32, 20u32);
         let up = f32::reinterpret((268u32 - exponent) << 23u32);
         let rounded = Vector::<f16, N>::cast_from(value * Vector::new(up));
@@ -154,7 +155,7 @@ impl<M: Size> Staged<M> {
         if comptime!(blueprint.normed) {
             let mut sum = 0.0f32;
             #[unroll]
-            for plane in 0..blueprint.stagers {
+            for plane in 0..blueprint.stagers() {
                 sum += self.squares[plane];
             }
             scale = 1.0f32 / f32::sqrt(sum / input.numbers + input.eps);

@@ -73,7 +73,7 @@ impl Blueprint {
 
     /// Whether a gate and its partner are made together.
     pub fn is_gated(&self) -> bool {
-        matches!(self.end, Ending::Gated(_))
+        self.end.is_gated()
     }
 
     /// Rows of a matrix that a cube multiplies by.

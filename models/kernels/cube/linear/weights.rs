@@ -25,12 +25,12 @@ pub struct Weights<W: Numeric, S: Numeric, A: Float, M: Size> {
 /// The bits of 1.
 pub const ONE: u32 = 0x3f80_0000;
 
-/// The dtype of a matrix's numbers or codes, as kernels read them.
+/// The dtype of a matrix's numbers or words of codes.
 pub fn codes_dtype<R: CubeRuntime>(matrix: &Matrix<R>) -> DType {
     matrix.format().map_or(matrix.codes().dtype, |_| DType::U32)
 }
 
-/// The dtype of a packed matrix's scales, as kernels read them; for a dense one that of its numbers.
+/// The dtype of a packed matrix's scales; for a dense one that of its numbers.
 pub fn scales_dtype<R: CubeRuntime>(matrix: &Matrix<R>) -> DType {
     match matrix.format() {
         Some(Format::Int8) => DType::BF16,
@@ -40,7 +40,7 @@ pub fn scales_dtype<R: CubeRuntime>(matrix: &Matrix<R>) -> DType {
     }
 }
 
-/// The dtypes of a product's codes, scales and biases, as kernels read them.
+/// The dtypes of a product's codes, scales and biases; a kernel may read them as others, see [`weights`].
 pub fn dtypes<R: CubeRuntime>(product: &Product<R>) -> [DType; 3] {
     let Layer { weight, bias, .. } = &product.layers[0];
     [codes_dtype(weight), scales_dtype(weight), bias.as_ref().map_or(product.x.dtype, |bias| bias.dtype)]
