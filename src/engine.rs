@@ -239,13 +239,18 @@ impl<B: Backend> Engine<B> {
             });
             (plan.tiers.clone(), memory.collect::<Vec<_>>())
         };
-        if self.plan.as_deref().map(shape) != Some(shape(&plan)) {
-            for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
-                stage.clear(&plan.tiers, device, &self.experts)?;
+        let same = self.plan.as_deref().map(shape) == Some(shape(&plan));
+        for (stage, device) in self.stages.iter_mut().zip(&plan.devices) {
+            match same {
+                true => stage.make_room(device.kv_cache.saturating_add(device.activations))?,
+                false => {
+                    stage.clear(&plan.tiers, device, &self.experts)?;
+                    stage.clean_up()?;
+                }
             }
         }
         self.plan = Some(Arc::new(plan));
-        self.stages.iter().try_for_each(Stage::clean_up)
+        Ok(())
     }
 
     /// Runs the model over new tokens of every sequence in `cache`, which may differ in number.
@@ -274,7 +279,9 @@ impl<B: Backend> Engine<B> {
             let mut result = engine.pass(groups, &mut stats);
             // A prompt takes more memory than the tokens after it.
             if result.is_ok() && groups.iter().any(|group| group.positions.columns() > 1) {
-                result = engine.stages.iter().try_for_each(Stage::clean_up).and(result);
+                let plan = engine.plan.clone().expect("a pass follows `begin`");
+                let mut stages = engine.stages.iter().zip(&plan.devices);
+                result = stages.try_for_each(|(stage, device)| stage.make_room(device.activations)).and(result);
             }
             if let Err(Error::Cancelled) = &result {
                 // Who waited has only looked.

@@ -40,6 +40,11 @@ pub(crate) trait Upload<B: Backend>: Send + Sync {
         None
     }
 
+    /// What this process has of a device's own memory for tensors now, in bytes, also if no tensor takes it any more.
+    fn taken_memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Runs what computes, as if on one and the same thread.
     fn enter(&self, run: &mut dyn FnMut()) {
         run();

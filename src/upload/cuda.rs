@@ -64,7 +64,11 @@ impl Upload<Cuda> for CudaUpload {
     }
 
     fn peak_memory(&self) -> Option<u64> {
-        self.context.peak_of_pool()
+        self.context.of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)
+    }
+
+    fn taken_memory(&self) -> Option<u64> {
+        self.context.of_pool(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)
     }
 
     /// Kernels and memory belong to the stream of the thread that asks for them: with one stream for all, a model may

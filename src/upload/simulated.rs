@@ -108,6 +108,10 @@ impl Upload<Flex> for SimulatedUpload {
         Some(self.counts.peak.load(Ordering::SeqCst))
     }
 
+    fn taken_memory(&self) -> Option<u64> {
+        Some(self.counts.taken.load(Ordering::SeqCst))
+    }
+
     fn host_memory(&self, len: usize) -> io::Result<Box<dyn HostMemory>> {
         Ok(Box::new(Pages::new(len)?))
     }

@@ -29,14 +29,13 @@ impl Context {
         unsafe { result::ctx::set_current(self.raw) }.map_err(failed)
     }
 
-    /// The most that the device's memory pool, which cubecl allocates from, has taken so far, in bytes.
-    pub(super) fn peak_of_pool(self) -> Option<u64> {
-        let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+    /// What is known of the device's memory pool, which cubecl allocates from, in bytes.
+    pub(super) fn of_pool(self, attribute: sys::CUmemPool_attribute) -> Option<u64> {
         let mut bytes = 0u64;
-        // SAFETY: the device is valid; this attribute is written as 64 bits.
+        // SAFETY: the device is valid; the attributes that are bytes are written as 64 bits, others as fewer.
         unsafe {
             let pool = result::device::get_default_mem_pool(self.device).ok()?;
-            result::mem_pool::get_attribute(pool, high, (&raw mut bytes).cast()).ok()?;
+            result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()).ok()?;
         }
         Some(bytes)
     }
