@@ -5,6 +5,9 @@ use crate::config::Activation;
 use crate::layers::{Input, Linear};
 use crate::weight::{Format, Packed, Weight};
 
+/// The cases below name each of them.
+const _: () = assert!(Format::ALL.len() == 3);
+
 /// What a linear layer's weights are stored in.
 #[derive(Debug, Clone, Copy)]
 enum Stored {
@@ -137,6 +140,26 @@ fn one_row_of_uneven_size_by_packed_weights_equals_the_portable_body(
         let size = x.abs().max().into_scalar() / 64.0;
         within(here(got, dtype), want.clone(), want.abs() + size, dtype, &format!("{format:?} {size}"));
     }
+}
+
+/// Times the norm's weight the row is beyond what f16 holds, and by the norm's scale inside again.
+#[rstest]
+#[ignore = "needs a GPU"]
+fn one_row_of_f16_is_normed_by_packed_weights_as_by_the_portable_body(
+    #[values(Format::Int8, Format::Int4, Format::Fp8)] format: Format,
+) {
+    print_warnings();
+    let x = (random([1, 1, 320], DType::F16) * 8000.0).cast(DType::F16).cast(DType::F32);
+    let weight = random([320], DType::F16) + 16.0;
+    let weight = weight.cast(DType::F16).cast(DType::F32);
+    let norm = RmsNorm::<Flex>::of(param(weight.clone()), 1e-5);
+    let there_norm = RmsNorm::<Cuda>::of(param(there(weight, DType::F16)), 1e-5);
+    let (here_layer, there_layer) = layers::<Cuda>(Stored::Packed(format), DType::F16, [40, 320], false);
+    let [got] = Cuda::linears(there_norm.before(there::<Cuda, 3>(x.clone(), DType::F16)), [&there_layer]);
+    let want = portable::linear(norm.forward(x), &here_layer);
+    // Inputs of 16 or so, rounded.
+    let size = want.clone().abs() + 16.0;
+    within(here(got, DType::F16), want, size, DType::F16, &format!("{format:?}"));
 }
 
 /// One large weight makes all others of its block numbers below the smallest normal one.
