@@ -20,7 +20,7 @@ use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 pub struct Bench {
     /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
     /// exists wins.
-    #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
+    #[arg(env = "LEVERET_MODEL", default_value = "./models/demo")]
     model: PathBuf,
     /// Tokens of the prompt [default: 512, or as many as the model has positions for].
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
@@ -187,8 +187,10 @@ fn rows(m: &Measured) -> Vec<(String, String)> {
     for (name, pace) in [("prefill", &m.prefill), ("decode", &m.decode)] {
         let Pace { read_bytes, read_rate, read_of_limit, .. } = *pace;
         let Pace { upload_bytes, upload_rate, upload_of_limit, .. } = *pace;
-        rows.push((format!("{name}: a pass"), seconds(pace.seconds)));
-        rows.push((format!("{name}: tokens a second"), format!("{:.1}", pace.tokens_per_second)));
+        // One token each is all prefill.
+        let passes = |text: String| if pace.seconds > 0.0 { text } else { "-".to_owned() };
+        rows.push((format!("{name}: a pass"), passes(seconds(pace.seconds))));
+        rows.push((format!("{name}: tokens a second"), passes(format!("{:.1}", pace.tokens_per_second))));
         rows.push((format!("{name}: read"), moved(read_bytes, read_rate, read_of_limit)));
         rows.push((format!("{name}: uploaded"), moved(upload_bytes, upload_rate, upload_of_limit)));
     }

@@ -21,7 +21,7 @@ use crate::units::{at_least_one, pace};
 pub struct Chat {
     /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
     /// exists wins.
-    #[arg(env = "LEVERET_MODEL", default_value = "models/demo")]
+    #[arg(env = "LEVERET_MODEL", default_value = "./models/demo")]
     model: PathBuf,
     /// System prompt of the conversation, unless --session goes on with one that has its own.
     #[arg(long, value_name = "TEXT")]

@@ -15,7 +15,7 @@ use crate::hub::HubFlags;
 pub struct Load {
     /// Directory with config.json, tokenizer.json and the safetensors files, or a model's name on the Hugging Face hub, as
     /// org/name or org/name@revision; a directory that exists wins.
-    #[arg(long, env = "LEVERET_MODEL", default_value = "models/demo", value_name = "MODEL")]
+    #[arg(long, env = "LEVERET_MODEL", default_value = "./models/demo", value_name = "MODEL")]
     pub model: PathBuf,
     #[command(flatten)]
     pub how: How,
@@ -39,7 +39,8 @@ pub struct How {
     /// Does not page-lock host memory: slower uploads.
     #[arg(long, env = "LEVERET_NO_PIN", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_pin: bool,
-    /// Dtype of hidden states and KV cache: float32, bfloat16, float16, or `auto` for what config.json says.
+    /// Dtype of hidden states and KV cache: float32, bfloat16, float16, or `auto` for what config.json says
+    /// (`verify` takes it for float32).
     #[arg(long, env = "LEVERET_DTYPE", default_value = "auto")]
     pub dtype: RunDtype,
     /// Attention implementation.
