@@ -31,6 +31,19 @@ fn generate_runs_the_demo_by_default() {
     assert_eq!(text, "The mansion in Saville Row, though not sumptuous, was exceeding\n");
 }
 
+/// Elsewhere the demo is missing, and not a model of that name on the hub.
+#[test]
+fn the_default_is_a_directory() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    for command in [&["generate", "Hi"][..], &["chat"], &["serve"], &["plan"], &["bench"]] {
+        let mut leveret = leveret(command);
+        // No hub is asked that answers.
+        leveret.current_dir(&elsewhere).env("HF_ENDPOINT", "http://127.0.0.1:1");
+        let text = error(leveret);
+        assert!(text.contains("./models/demo") && !text.contains("hub"), "{command:?}: {text}");
+    }
+}
+
 #[test]
 fn a_batch_is_printed_prompt_by_prompt() {
     let text = stdout(leveret(&[&["generate", "The mansion in Saville Row", "Chapter"], &GREEDY[..]].concat()));

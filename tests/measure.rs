@@ -66,6 +66,17 @@ fn bench_measures_against_limits() {
     assert_eq!(resident["tokens"], streamed["tokens"]);
 }
 
+/// One token is what a prompt gives: nothing is told of passes that there were none of.
+#[test]
+fn bench_of_one_token_tells_no_decode() {
+    let text = leveret(&["bench", demo().to_str().unwrap(), "--max-tokens", "1", "--runs", "1", "--device", "cpu"]);
+    let told = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap().trim().to_owned();
+    for name in ["a pass", "tokens a second"] {
+        assert_eq!(told(&format!("decode: {name}")), "-", "{text}");
+        assert_ne!(told(&format!("prefill: {name}")), "-", "{text}");
+    }
+}
+
 /// Backends side by side, from one call.
 #[cfg(feature = "ndarray")]
 #[test]

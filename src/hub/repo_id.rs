@@ -108,6 +108,7 @@ mod tests {
     #[case("demo")]
     #[case("/models/demo")]
     #[case("./demo")]
+    #[case("./models/demo")]
     #[case("../demo")]
     #[case("a/b/c")]
     #[case("a/..")]

@@ -5,6 +5,7 @@
 
 mod append;
 mod attention;
+mod attention_load;
 mod attention_planes;
 mod attention_split;
 mod attention_tiles;
