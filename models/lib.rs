@@ -124,6 +124,8 @@ pub use internlm::InternLm;
 pub use internlm2::InternLm2;
 pub use internlm3::InternLm3;
 pub use jamba::Jamba;
+#[cfg(feature = "cuda")]
+pub use kernels::Copying;
 #[cfg(feature = "flex")]
 pub use kernels::cpu_instructions;
 pub use kimi_linear::KimiLinear;

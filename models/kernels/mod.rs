@@ -13,6 +13,9 @@ mod cuda;
 #[cfg(feature = "flex")]
 mod flex;
 
+#[cfg(feature = "cuda")]
+pub use cublas::Copying;
+
 /// The instructions that kernels for CPUs are made of on this one, such as `AVX-512`; none where they are portable.
 #[cfg(feature = "flex")]
 pub fn cpu_instructions() -> Option<&'static str> {

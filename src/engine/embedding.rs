@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::prelude::Tensor;
 use burn::tensor::{DType, TensorData};
 use leveret_models::Backend;
+use rayon::prelude::*;
 
 use super::Cancellation;
 use crate::checkpoint::{Checkpoint, TensorEntry};
@@ -27,6 +28,12 @@ pub(crate) struct Embedding {
 /// Bytes of rows that are kept at most.
 const KEPT: usize = 8 << 20;
 
+/// Bytes of rows that become a tensor at once: memory for more than these is asked of the system anew each time.
+const PIECE: usize = 4 << 20;
+
+/// Rows that one thread reads.
+const FEW: usize = 32;
+
 impl Embedding {
     pub(super) fn new(
         checkpoint: Arc<Checkpoint>,
@@ -48,31 +55,64 @@ impl Embedding {
         columns: &Range<usize>,
         (device, dtype): (&B::Device, DType),
     ) -> Result<Tensor<B, 3>> {
-        let width = self.entry.shape[1];
-        let row = width * self.dtype.size();
-        let mut bytes = Vec::with_capacity(ids.len() * columns.len() * row);
-        for id in ids.iter().flat_map(|ids| &ids[columns.clone()]) {
-            bytes.extend_from_slice(self.row(*id, row)?);
+        let [count, width] = [self.entry.shape[0], self.entry.shape[1]];
+        let shape = [ids.len(), columns.len(), width];
+        // A second embedding may have fewer rows than there are ids.
+        let known = |id: &u32| if (*id as usize) < count { *id } else { 0 };
+        let ids: Vec<_> = ids.iter().flat_map(|ids| &ids[columns.clone()]).map(known).collect();
+        let stored = stored_dtype::<B>(self.dtype, device);
+        let mut pieces = Vec::new();
+        for ids in ids.chunks((PIECE / self.row_len()).max(1)) {
+            let data = TensorData::from_bytes_vec(self.read(ids)?, [ids.len(), width], self.dtype);
+            pieces.push(Tensor::<B, 2>::from_data(data, (device, stored)));
         }
         self.checkpoint.shards()[self.entry.shard].check_unchanged()?;
-        let data = TensorData::from_bytes_vec(bytes, [ids.len(), columns.len(), width], self.dtype);
-        let stored = stored_dtype::<B>(self.dtype, device);
-        Ok(Tensor::<B, 3>::from_data(data, (device, stored)).cast(dtype))
+        let whole = match pieces.len() {
+            1 => pieces.remove(0),
+            _ => Tensor::cat(pieces, 0),
+        };
+        Ok(whole.reshape(shape).cast(dtype))
     }
 
-    fn row(&mut self, id: u32, len: usize) -> Result<&[u8]> {
-        // A second embedding may have fewer rows than there are ids.
-        let id = if (id as usize) < self.entry.shape[0] { id } else { 0 };
-        if !self.rows.contains_key(&id) {
-            if (self.rows.len() + 1) * len > self.kept_len() {
-                self.rows.clear();
+    fn row_len(&self) -> usize {
+        self.entry.shape[1] * self.dtype.size()
+    }
+
+    /// Rows one after another, as they are stored.
+    fn read(&mut self, ids: &[u32]) -> Result<Vec<u8>> {
+        let len = self.row_len();
+        let mut bytes = vec![0; ids.len() * len];
+        let file = &self.checkpoint.shards()[self.entry.shard];
+        let read = |(id, to): (&u32, &mut [u8])| match self.rows.get(id) {
+            Some(row) => {
+                to.copy_from_slice(row);
+                Ok(())
             }
-            let mut bytes = vec![0; len];
-            let file = &self.checkpoint.shards()[self.entry.shard];
-            let offset = self.entry.offset + u64::from(id) * len as u64;
-            file.read_unless(&|| self.cancellation.is_asked_for(), offset, &mut bytes)?;
-            self.rows.insert(id, bytes);
+            None => {
+                let offset = self.entry.offset + u64::from(*id) * len as u64;
+                file.read_unless(&|| self.cancellation.is_asked_for(), offset, to)
+            }
+        };
+        // To wake a thread takes longer than to read some rows.
+        match ids.len() < FEW {
+            true => ids.iter().zip(bytes.chunks_exact_mut(len)).try_for_each(read)?,
+            false => ids.par_iter().zip(bytes.par_chunks_exact_mut(len)).try_for_each(read)?,
         }
-        Ok(&self.rows[&id])
+        self.keep(ids, &bytes);
+        Ok(bytes)
+    }
+
+    /// Keeps rows that have been read, unless they are so many that nothing else would stay.
+    fn keep(&mut self, ids: &[u32], bytes: &[u8]) {
+        let (len, room) = (self.row_len(), self.kept_len() / self.row_len());
+        let read = ids.iter().zip(bytes.chunks_exact(len));
+        let new: HashMap<_, _> = read.filter(|(id, _)| !self.rows.contains_key(id)).collect();
+        if new.len() > room / 4 {
+            return;
+        }
+        if self.rows.len() + new.len() > room {
+            self.rows.clear();
+        }
+        self.rows.extend(new.into_iter().map(|(id, row)| (*id, row.to_vec())));
     }
 }

@@ -2,8 +2,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::cublaslt::{result, sys};
-use cudarc::driver::sys::CUstream;
-use cudarc::driver::{self, result as driver_result};
+use cudarc::driver::result as driver;
+
+use super::turns::Turns;
 
 /// Bytes that a product may use beside its operands.
 pub(in super::super) const WORKSPACE: usize = 32 << 20;
@@ -23,8 +24,7 @@ pub(super) struct Shape {
 /// cuBLASLt on one device.
 pub(super) struct Library {
     pub(super) handle: sys::cublasLtHandle_t,
-    pub(super) stream: CUstream,
-    context: driver::sys::CUcontext,
+    pub(super) turns: Turns,
     /// What the library has said suits a shape best.
     pub(super) algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
 }
@@ -46,26 +46,12 @@ impl Library {
         if !unsafe { sys::is_culib_present() } {
             return None;
         }
-        let device = driver_result::device::get(i32::try_from(device).ok()?).ok()?;
+        let device = driver::device::get(i32::try_from(device).ok()?).ok()?;
         // SAFETY: cubecl has initialised the driver; the context stays retained until the process ends.
-        let context = unsafe { driver_result::primary_ctx::retain(device) }.ok()?;
-        // SAFETY: the context has just been retained.
-        unsafe { driver_result::ctx::set_current(context) }.ok()?;
-        let stream = driver_result::stream::create(driver_result::stream::StreamKind::NonBlocking).ok()?;
+        let context = unsafe { driver::primary_ctx::retain(device) }.ok()?;
+        let turns = Turns::new(context)?;
         // A version that lacks a function panics where it is first called.
         let handle = std::panic::catch_unwind(result::create_handle).ok()?.ok()?;
-        Some(Self { handle, stream, context, algorithms: HashMap::new() })
-    }
-
-    /// Makes the device current for this thread.
-    pub(super) fn enter(&self) -> Option<()> {
-        // SAFETY: the context lives until the process ends.
-        unsafe { driver_result::ctx::set_current(self.context) }.ok()
-    }
-
-    /// Waits for everything that was begun.
-    pub(super) fn synchronise(&self) -> Option<()> {
-        // SAFETY: the stream lives until the process ends.
-        unsafe { driver_result::stream::synchronize(self.stream) }.ok()
+        Some(Self { handle, turns, algorithms: HashMap::new() })
     }
 }

@@ -93,7 +93,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Computes and waits.
+    /// Computes when it is its turn.
     fn run(&self, library: &mut Library) -> Option<()> {
         let (x, room) = (address(self.x)?, pointer(self.x, self.workspace)?);
         let operands = self.products.iter().map(|product| {
@@ -114,8 +114,7 @@ impl Job<'_> {
         let operands: Vec<_> = operands.collect::<Option<_>>()?;
 
         // What computes the operands must be over, and so must whatever was computed in the result's memory before.
-        cubecl::future::block_on(self.x.client.sync()).ok()?;
-        library.enter()?;
+        library.turns.begin(&self.x.client)?;
         let begun = self.products.iter().zip(&operands).try_for_each(|(product, operands)| {
             let y = product.y.meta.shape();
             let [m, n, k, width] =
@@ -123,7 +122,7 @@ impl Job<'_> {
             library.multiply(Shape { dtype: self.dtype, m, n, k, width, bias: product.bias.is_some() }, operands)
         });
         // Also after a failure: nothing may go while it is still in use.
-        library.synchronise()?;
+        library.turns.end()?;
         begun
     }
 }
@@ -165,7 +164,7 @@ impl Library {
         };
         let (one, times) = (1f32, if operands.added.is_some() { 1f32 } else { 0f32 });
         let pointer = |address: u64| address as *const c_void;
-        // SAFETY: the operands are device memory of the sizes that the layouts say, and live until `synchronise`.
+        // SAFETY: the operands are device memory of the sizes that the layouts say, and live until the turn is over.
         let begun = unsafe {
             result::matmul(
                 self.handle,
@@ -183,7 +182,7 @@ impl Library {
                 &raw const algorithm,
                 operands.room as *mut c_void,
                 WORKSPACE,
-                self.stream.cast(),
+                self.turns.stream().cast(),
             )
         };
         begun.ok()

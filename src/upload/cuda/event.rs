@@ -3,6 +3,7 @@ use std::fmt;
 use cubecl::future::DynFut;
 use cubecl::server::ServerError;
 use cudarc::driver::{result, sys};
+use leveret_models::Copying;
 
 use super::context::{Context, CopyStream};
 use super::{checked, failed};
@@ -18,6 +19,7 @@ pub(super) struct CopyEvent {
     raw: sys::CUevent,
     context: Context,
     stream: CopyStream,
+    _copying: Copying,
 }
 
 // SAFETY: an event handle may be used from any thread in whose context it was made.
@@ -36,7 +38,7 @@ impl CopyEvent {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the driver writes a handle to `raw`.
         checked(unsafe { sys::cuEventCreate(&raw mut raw, flags) })?;
-        Ok(Self { raw, context, stream })
+        Ok(Self { raw, context, stream, _copying: Copying::begin() })
     }
 
     /// Marks what is on the stream now.
