@@ -125,7 +125,8 @@ def main(layers=32):
             streamed.append({"weights": weights, "vram": vram,
                              **{part: report.get(part) for part in ("decode", "limits", "error")}})
         name = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-        about = {"device": name.stdout.strip(), "command": f"benches/compute.py {layers}", "commit": os.environ.get("COMMIT", ""), "layers": layers, "turns": TURNS}
+        about = {"device": name.stdout.strip(), "command": f"benches/compute.py {layers}",
+                 "commit": os.environ.get("COMMIT", ""), "layers": layers, "turns": TURNS}
         print(json.dumps({**about, "resident": rows, "streamed": streamed, "torch": torch_rows(layers)}, indent=1))
     finally:
         shutil.rmtree(MEMORY, ignore_errors=True)
