@@ -229,9 +229,14 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
+    fn prefetch(self, address: *const u8, once: bool) {
         // SAFETY: a prefetch does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        unsafe {
+            match once {
+                true => _mm_prefetch::<_MM_HINT_NTA>(address.cast()),
+                false => _mm_prefetch::<_MM_HINT_T1>(address.cast()),
+            }
+        }
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@ use std::mem::transmute;
 
 use half::{bf16, f16};
 
+use super::ahead::Ahead;
 use super::amx;
 use super::avx512_fp8;
 use super::avx512_order::{arrange, shuffle, shuffle_pairs};
@@ -224,7 +225,7 @@ impl Simd for Avx512 {
         scales: &[[bf16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [__m512; ROWS],
     ) {
         // SAFETY: see above.
@@ -238,7 +239,7 @@ impl Simd for Avx512 {
         scales: &[[u16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [__m512; ROWS],
     ) {
         // SAFETY: see above.
@@ -285,9 +286,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
+    fn prefetch(self, address: *const u8, once: bool) {
         // SAFETY: a prefetch does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        unsafe {
+            match once {
+                true => _mm_prefetch::<_MM_HINT_NTA>(address.cast()),
+                false => _mm_prefetch::<_MM_HINT_T1>(address.cast()),
+            }
+        }
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
+use super::ahead::Ahead;
 use super::format::RUN;
 use super::input::{Half, Quantised, Sixteen};
 use super::matrix::BLOCK;
@@ -19,7 +20,7 @@ pub(super) fn multiply_int4<const ROWS: usize>(
     scales: &[[u16; 4]; RUN],
     x: [&Quantised; ROWS],
     run: usize,
-    ahead: usize,
+    ahead: Ahead,
     sums: &mut [__m512; ROWS],
 ) {
     let nibble = _mm512_set1_epi8(0xf);
@@ -56,7 +57,7 @@ pub(super) fn multiply_int8<const ROWS: usize>(
     scales: &[[bf16; 4]; RUN],
     x: [&Quantised; ROWS],
     run: usize,
-    ahead: usize,
+    ahead: Ahead,
     sums: &mut [__m512; ROWS],
 ) {
     let scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words(scales)));

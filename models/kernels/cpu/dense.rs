@@ -1,5 +1,6 @@
 use half::{bf16, f16};
 
+use super::ahead::Ahead;
 use super::entry::Pair;
 use super::format::{Format, Row, blocks};
 use super::input::{Floats, Input};
@@ -74,7 +75,7 @@ impl<'a, N: Number> Format<'a> for Dense<'a, N> {
         (): &(),
         x: [&[Floats]; ROWS],
         block: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         for (i, codes) in codes.as_chunks().0.iter().enumerate() {

@@ -1,6 +1,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use super::ahead::Ahead;
 use super::format::{self, Format, Kernel, RUN, Row};
 use super::input::Input;
 use super::matrix::{BLOCK, Matrix};
@@ -15,7 +16,7 @@ pub(super) const FEW_ROWS: usize = 8;
 static NEAR: LazyLock<usize> =
     LazyLock::new(|| cache_size::l1_cache_size().unwrap_or(0).clamp(32 << 10, 48 << 10) / 4 * 3);
 
-/// Bytes of weights between what is multiplied and what is asked for.
+/// Bytes of weights between what is multiplied and what is asked for: what comes while the memory takes to answer.
 const AHEAD: usize = 4 << 10;
 
 /// Multiplies a few rows of `x` by consecutive rows of a matrix, reading every weight once.
@@ -50,7 +51,10 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
         let blocks = inputs / BLOCK;
         let pieces = (self.x.len() * blocks * F::READ).div_ceil(*NEAR).max(1);
         let near = blocks.div_ceil(pieces).next_multiple_of(RUN).max(RUN);
-        let ahead = if near < blocks { blocks * size_of::<F::Codes>() } else { AHEAD };
+        let bytes = if near < blocks { blocks * size_of::<F::Codes>() } else { AHEAD };
+        // Further rows of `x` find weights in the second-level cache.
+        let once = self.x.len() == 1 && near.min(blocks) * F::READ > *NEAR / 3 * 2;
+        let ahead = Ahead { bytes, once };
         for begin in (0..blocks.max(1)).step_by(near) {
             let end = (begin + near).min(blocks);
             for i in 0..run {
@@ -69,7 +73,7 @@ impl<'a> FewRows<'a, '_> {
         simd: S,
         row: &Row<'a, F>,
         blocks: Range<usize>,
-        mut ahead: usize,
+        mut ahead: Ahead,
         at: usize,
     ) {
         for (x, y) in self.x.chunks(2).zip(self.y.chunks_mut(2)) {
@@ -81,7 +85,7 @@ impl<'a> FewRows<'a, '_> {
                 }
                 x => y[0][at] += products(simd, row, ahead, [F::input(&x[0])], blocks.clone())[0],
             }
-            ahead = 0; // It has been asked for: from here on what is read at once is, which costs little.
+            ahead = Ahead::HERE; // It has been asked for: from here on what is read at once is, which costs little.
         }
     }
 }
@@ -92,13 +96,14 @@ impl<'a> FewRows<'a, '_> {
 fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
     simd: S,
     row: &Row<'a, F>,
-    ahead: usize,
+    ahead: Ahead,
     x: [&F::Input; ROWS],
     blocks: Range<usize>,
 ) -> [f32; ROWS] {
     let is_last = blocks.end == row.codes.len();
     let mut sums = [simd.splat(0.0); ROWS];
-    let ahead_of_scales = ahead / size_of::<F::Codes>() * size_of::<F::Scales>();
+    let of_scales = ahead.bytes / size_of::<F::Codes>() * size_of::<F::Scales>();
+    let ahead_of_scales = Ahead { bytes: of_scales, ..ahead };
     let mut block = blocks.start;
     if F::in_runs::<S>() {
         let (codes, scales) = (&row.codes[blocks.clone()], &row.scales[blocks.clone()]);
@@ -113,7 +118,7 @@ fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
         F::multiply(simd, &row.codes[block], &row.scales[block], x, block, ahead, &mut sums);
     }
     if let (true, Some((codes, scales))) = (is_last, &row.rest) {
-        F::multiply(simd, codes, scales, x, blocks.end, 0, &mut sums);
+        F::multiply(simd, codes, scales, x, blocks.end, Ahead::HERE, &mut sums);
     }
     let mut products = [0.0; ROWS];
     for (product, sum) in products.iter_mut().zip(sums) {

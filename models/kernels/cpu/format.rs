@@ -1,3 +1,4 @@
+use super::ahead::Ahead;
 use super::dense::Dense;
 use super::entry::Pair;
 use super::fp8::Fp8;
@@ -59,7 +60,7 @@ pub(super) trait Format<'a>: Copy {
         scales: &Self::Scales,
         x: [&Self::Input; ROWS],
         block: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     );
 
@@ -77,7 +78,7 @@ pub(super) trait Format<'a>: Copy {
         scales: &[Self::Scales; RUN],
         x: [&Self::Input; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {

@@ -1,3 +1,4 @@
+use super::ahead::Ahead;
 use super::format::{Format, Row, blocks};
 use super::input::{Floats, Input};
 use super::matrix::BLOCK;
@@ -36,7 +37,7 @@ impl<'a> Format<'a> for Fp8<'a> {
         scale: &f32,
         x: [&[Floats]; ROWS],
         block: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.ask(codes, ahead);

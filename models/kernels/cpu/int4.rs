@@ -1,3 +1,4 @@
+use super::ahead::Ahead;
 use super::format::{Format, RUN, Row, blocks};
 use super::input::{Input, Quantised};
 use super::matrix::{BLOCK, GROUP};
@@ -36,7 +37,7 @@ impl<'a> Format<'a> for Int4<'a> {
         scales: &Self::Scales,
         x: [&Quantised; ROWS],
         block: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.ask(codes, ahead);
@@ -55,7 +56,7 @@ impl<'a> Format<'a> for Int4<'a> {
         scales: &[Self::Scales; RUN],
         x: [&Quantised; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.multiply_int4_run(codes, scales, x, run, ahead, sums);

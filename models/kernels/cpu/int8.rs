@@ -1,5 +1,6 @@
 use half::bf16;
 
+use super::ahead::Ahead;
 use super::format::{Format, RUN, Row, blocks};
 use super::input::{Input, Quantised};
 use super::matrix::{BLOCK, GROUP};
@@ -37,7 +38,7 @@ impl<'a> Format<'a> for Int8<'a> {
         scales: &Self::Scales,
         x: [&Quantised; ROWS],
         block: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.ask(codes, ahead);
@@ -56,7 +57,7 @@ impl<'a> Format<'a> for Int8<'a> {
         scales: &[Self::Scales; RUN],
         x: [&Quantised; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.multiply_int8_run(codes, scales, x, run, ahead, sums);

@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::columns::Columns;
 use super::entry::Entry;
 use super::format::{self, Format, Kernel};
@@ -72,7 +73,7 @@ impl<'a, E: Entry> Kernel<'a> for ManyRows<'a, '_, E> {
                 // What is decoded next is asked for meanwhile, a share with each group.
                 for i in panel * group / groups..panel * (group + WIDTH).min(groups) / groups {
                     let codes = row(i).codes.get(next..).unwrap_or_default();
-                    codes.iter().take(DEPTH * E::NUMBERS / BLOCK).for_each(|codes| simd.ask(codes, 0));
+                    codes.iter().take(DEPTH * E::NUMBERS / BLOCK).for_each(|codes| simd.ask(codes, Ahead::HERE));
                 }
                 for tile in 0..tiles {
                     let tile = Tile {

@@ -2,6 +2,7 @@
 //! registers.
 
 #[cfg(target_arch = "x86_64")]
+mod ahead;
 mod amx;
 mod attention;
 mod attention_block;

@@ -1,5 +1,6 @@
 use half::bf16;
 
+use super::ahead::Ahead;
 use super::dense::Dense;
 use super::exact::Exact;
 use super::few_rows::FewRows;
@@ -48,7 +49,7 @@ trait Paired<'a>: Format<'a> {
         codes: &Self::Codes,
         scales: &Self::Scales,
         x: [&Pairs; ROWS],
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     );
 }
@@ -65,7 +66,7 @@ impl<'a> Paired<'a> for Dense<'a, bf16> {
         codes: &[bf16; BLOCK],
         (): &(),
         x: [&Pairs; ROWS],
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.ask(codes, ahead);
@@ -97,7 +98,7 @@ impl<'a> Paired<'a> for Fp8<'a> {
         codes: &[u8; BLOCK],
         scale: &f32,
         x: [&Pairs; ROWS],
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         simd.ask(codes, ahead);
@@ -131,7 +132,7 @@ impl<'a, F: Paired<'a>> Format<'a> for InPairs<F> {
         scales: &Self::Scales,
         x: [&[Pairs]; ROWS],
         block: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [S::Lanes; ROWS],
     ) {
         // SAFETY: who makes this format has asserted it.

@@ -1,5 +1,6 @@
 use half::{bf16, f16};
 
+use super::ahead::Ahead;
 use super::entry::{Entry, Pair};
 use super::format::RUN;
 use super::input::{Floats, Pairs, Quantised, QuantisedBlock};
@@ -92,15 +93,16 @@ pub(super) trait Simd: Copy + Send + Sync {
         unreachable!("pairs are for CPUs that multiply them")
     }
 
-    /// Asks for the memory at `address`, which need not be valid, to be brought to the second-level cache.
+    /// Asks for the memory at `address`, which need not be valid, to be brought to the second-level cache, or, where it is
+    /// used once, past it.
     #[inline(always)]
-    fn prefetch(self, _address: *const u8) {}
+    fn prefetch(self, _address: *const u8, _once: bool) {}
 
-    /// Asks for what lies `ahead` bytes behind `part`, as much as that is, wherever it is.
+    /// Asks for what lies ahead of `part`, as much as that is, wherever it is.
     #[inline(always)]
-    fn ask<T>(self, part: &T, ahead: usize) {
+    fn ask<T>(self, part: &T, ahead: Ahead) {
         for line in (0..size_of::<T>()).step_by(64) {
-            self.prefetch((&raw const *part).cast::<u8>().wrapping_add(ahead + line));
+            self.prefetch((&raw const *part).cast::<u8>().wrapping_add(ahead.bytes + line), ahead.once);
         }
     }
 
@@ -176,7 +178,7 @@ pub(super) trait Simd: Copy + Send + Sync {
         scales: &[[bf16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [Self::Lanes; ROWS],
     ) {
         for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
@@ -194,7 +196,7 @@ pub(super) trait Simd: Copy + Send + Sync {
         scales: &[[u16; 4]; RUN],
         x: [&Quantised; ROWS],
         run: usize,
-        ahead: usize,
+        ahead: Ahead,
         sums: &mut [Self::Lanes; ROWS],
     ) {
         for (i, (codes, scales)) in codes.iter().zip(scales).enumerate() {
