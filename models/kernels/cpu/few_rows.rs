@@ -102,8 +102,9 @@ fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
 ) -> [f32; ROWS] {
     let is_last = blocks.end == row.codes.len();
     let mut sums = [simd.splat(0.0); ROWS];
+    // What comes with them is read after them.
     let of_scales = ahead.bytes / size_of::<F::Codes>() * size_of::<F::Scales>();
-    let ahead_of_scales = Ahead { bytes: of_scales, ..ahead };
+    let ahead_of_scales = Ahead { bytes: of_scales, once: false };
     let mut block = blocks.start;
     if F::in_runs::<S>() {
         let (codes, scales) = (&row.codes[blocks.clone()], &row.scales[blocks.clone()]);
