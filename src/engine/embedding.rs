@@ -116,3 +116,39 @@ impl Embedding {
         self.rows.extend(new.into_iter().map(|(id, row)| (*id, row.to_vec())));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+
+    use super::*;
+
+    /// Rows by the thread that asks, by all, and of several tensors put together; kept, pushed out, and beyond the last.
+    #[test]
+    fn rows_are_those_of_the_ids() {
+        const WIDTH: usize = 4096;
+        const ROWS: usize = 600;
+        let of = |row: usize, column: usize| (row * WIDTH + column) as f32;
+        let numbers: Vec<u8> = (0..ROWS * WIDTH).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![ROWS, WIDTH], &numbers).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        serialize_to_file([("rows", view)], None, &dir.path().join("model.safetensors")).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(dir.path()).unwrap());
+        let entry = checkpoint.get("rows").unwrap().clone();
+        let mut embedding = Embedding::new(checkpoint, (entry, DType::F32), &Cancellation::default());
+
+        for columns in [1, FEW - 1, FEW, PIECE / 4 / WIDTH, PIECE / 4 / WIDTH + 1, ROWS, 1] {
+            let ids = [7u32, 599, 0].map(|first| (0..columns as u32 + 1).map(|i| first + i * 13 % 611).collect());
+            let got = embedding.gather::<Flex>(&ids, &(1..columns + 1), (&Default::default(), DType::F32)).unwrap();
+            assert_eq!(got.dims(), [3, columns, WIDTH]);
+            let got = got.into_data().into_vec::<f32>().unwrap();
+            let rows =
+                ids.iter().flat_map(|ids| &ids[1..]).map(|id| if (*id as usize) < ROWS { *id as usize } else { 0 });
+            for (row, got) in rows.zip(got.chunks_exact(WIDTH)) {
+                assert!((0..WIDTH).all(|column| got[column] == of(row, column)), "{columns} columns, row {row}");
+            }
+            assert!(embedding.rows.len() * WIDTH * 4 <= embedding.kept_len());
+        }
+    }
+}
