@@ -125,7 +125,7 @@ pub use internlm2::InternLm2;
 pub use internlm3::InternLm3;
 pub use jamba::Jamba;
 #[cfg(feature = "cuda")]
-pub use kernels::Copying;
+pub use kernels::Uploading;
 #[cfg(feature = "flex")]
 pub use kernels::cpu_instructions;
 pub use kimi_linear::KimiLinear;

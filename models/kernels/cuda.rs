@@ -151,7 +151,7 @@ impl Backend for Cuda {
     }
 }
 
-/// Rows of input from which on a library's product repays the waiting.
+/// Rows of input from which on a library's product repays the waiting, where the host has to wait.
 const LONG: usize = 65;
 
 /// As many for packed weights, which have to be unpacked for it.

@@ -14,7 +14,7 @@ mod cuda;
 mod flex;
 
 #[cfg(feature = "cuda")]
-pub use cublas::Copying;
+pub use cublas::Uploading;
 
 /// The instructions that kernels for CPUs are made of on this one, such as `AVX-512`; none where they are portable.
 #[cfg(feature = "flex")]

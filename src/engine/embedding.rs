@@ -28,11 +28,12 @@ pub(crate) struct Embedding {
 /// Bytes of rows that are kept at most.
 const KEPT: usize = 8 << 20;
 
-/// Bytes of rows that become a tensor at once: memory for more than these is asked of the system anew each time.
+/// Bytes of rows that become a tensor at once: allocators give larger pieces back to the system when they are freed, and
+/// each page that comes anew is a fault.
 const PIECE: usize = 4 << 20;
 
-/// Rows that one thread reads.
-const FEW: usize = 32;
+/// Rows that a thread reads at least: to wake another takes longer.
+const ALONE: usize = 32;
 
 impl Embedding {
     pub(super) fn new(
@@ -61,9 +62,15 @@ impl Embedding {
         let known = |id: &u32| if (*id as usize) < count { *id } else { 0 };
         let ids: Vec<_> = ids.iter().flat_map(|ids| &ids[columns.clone()]).map(known).collect();
         let stored = stored_dtype::<B>(self.dtype, device);
+        // The rows of a long prompt would push out all others.
+        let is_short = ids.len() * self.row_len() <= self.kept_len() / 4;
         let mut pieces = Vec::new();
         for ids in ids.chunks((PIECE / self.row_len()).max(1)) {
-            let data = TensorData::from_bytes_vec(self.read(ids)?, [ids.len(), width], self.dtype);
+            let bytes = self.read(ids)?;
+            if is_short {
+                self.keep(ids, &bytes);
+            }
+            let data = TensorData::from_bytes_vec(bytes, [ids.len(), width], self.dtype);
             pieces.push(Tensor::<B, 2>::from_data(data, (device, stored)));
         }
         self.checkpoint.shards()[self.entry.shard].check_unchanged()?;
@@ -79,7 +86,7 @@ impl Embedding {
     }
 
     /// Rows one after another, as they are stored.
-    fn read(&mut self, ids: &[u32]) -> Result<Vec<u8>> {
+    fn read(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let len = self.row_len();
         let mut bytes = vec![0; ids.len() * len];
         let file = &self.checkpoint.shards()[self.entry.shard];
@@ -93,23 +100,19 @@ impl Embedding {
                 file.read_unless(&|| self.cancellation.is_asked_for(), offset, to)
             }
         };
-        // To wake a thread takes longer than to read some rows.
-        match ids.len() < FEW {
-            true => ids.iter().zip(bytes.chunks_exact_mut(len)).try_for_each(read)?,
-            false => ids.par_iter().zip(bytes.par_chunks_exact_mut(len)).try_for_each(read)?,
+        // Bytes that are still coming are waited for here and not on threads that others compute on.
+        match file.is_whole() {
+            true => ids.par_iter().zip(bytes.par_chunks_exact_mut(len)).with_min_len(ALONE).try_for_each(read)?,
+            false => ids.iter().zip(bytes.chunks_exact_mut(len)).try_for_each(read)?,
         }
-        self.keep(ids, &bytes);
         Ok(bytes)
     }
 
-    /// Keeps rows that have been read, unless they are so many that nothing else would stay.
+    /// Keeps rows that have been read.
     fn keep(&mut self, ids: &[u32], bytes: &[u8]) {
         let (len, room) = (self.row_len(), self.kept_len() / self.row_len());
         let read = ids.iter().zip(bytes.chunks_exact(len));
         let new: HashMap<_, _> = read.filter(|(id, _)| !self.rows.contains_key(id)).collect();
-        if new.len() > room / 4 {
-            return;
-        }
         if self.rows.len() + new.len() > room {
             self.rows.clear();
         }
@@ -117,14 +120,14 @@ impl Embedding {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use burn::backend::Flex;
     use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
     use super::*;
 
-    /// Rows by the thread that asks, by all, and of several tensors put together; kept, pushed out, and beyond the last.
+    /// Rows by the thread that asks, by all, and of several tensors put together; read, kept, and beyond the last.
     #[test]
     fn rows_are_those_of_the_ids() {
         const WIDTH: usize = 4096;
@@ -138,7 +141,7 @@ mod tests {
         let entry = checkpoint.get("rows").unwrap().clone();
         let mut embedding = Embedding::new(checkpoint, (entry, DType::F32), &Cancellation::default());
 
-        for columns in [1, FEW - 1, FEW, PIECE / 4 / WIDTH, PIECE / 4 / WIDTH + 1, ROWS, 1] {
+        for columns in [1, ALONE - 1, ALONE, PIECE / 4 / WIDTH, PIECE / 4 / WIDTH + 1, ROWS, 1] {
             let ids = [7u32, 599, 0].map(|first| (0..columns as u32 + 1).map(|i| first + i * 13 % 611).collect());
             let got = embedding.gather::<Flex>(&ids, &(1..columns + 1), (&Default::default(), DType::F32)).unwrap();
             assert_eq!(got.dims(), [3, columns, WIDTH]);
@@ -148,7 +151,10 @@ mod tests {
             for (row, got) in rows.zip(got.chunks_exact(WIDTH)) {
                 assert!((0..WIDTH).all(|column| got[column] == of(row, column)), "{columns} columns, row {row}");
             }
-            assert!(embedding.rows.len() * WIDTH * 4 <= embedding.kept_len());
+            let (asked, kept) = (3 * columns * WIDTH * 4, embedding.rows.len() * WIDTH * 4);
+            assert!(kept <= embedding.kept_len());
+            assert_eq!(embedding.rows.contains_key(&ids[0][1]), asked <= embedding.kept_len() / 4, "{columns} columns");
+            embedding.rows.remove(&ids[0][1]);
         }
     }
 }

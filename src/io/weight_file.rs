@@ -61,6 +61,11 @@ impl WeightFile {
         }
     }
 
+    /// Whether all of it is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.opened.get().is_some() || self.coming.as_ref().is_some_and(|coming| coming.is_whole())
+    }
+
     /// Fills `buffer` from `offset` on, by way of the page cache.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.read_unless(&|| false, offset, buffer)

@@ -2,7 +2,6 @@ use rstest::rstest;
 
 use super::*;
 use crate::config::Activation;
-use crate::kernels::Copying;
 use crate::layers::{Input, Linear};
 use crate::weight::{Format, Packed, Weight};
 
@@ -202,26 +201,4 @@ fn linear_equals_the_portable_body(
 ) {
     print_warnings();
     linear::<Cuda>(dtype, stored);
-}
-
-/// Long products, each of what the last has made, with cubecl's own kernels between them.
-#[rstest]
-#[ignore = "needs a GPU"]
-fn long_products_take_turns_as_when_the_host_waits_for_each() {
-    let dtype = DType::BF16;
-    let stored = Stored::Dense(dtype);
-    let (_, up) = layers::<Cuda>(stored, dtype, [1536, 1024], true);
-    let (_, down) = layers::<Cuda>(stored, dtype, [1024, 1536], false);
-    let x = there::<Cuda, 3>(random([1, 2048, 1024], dtype), dtype);
-    let chain = || {
-        let pair = |x: Tensor<Cuda, 3>, _| {
-            let [y] = Cuda::linears(Input { x: x.clone(), norm: None }, [&up]);
-            Cuda::linear_add(y.clamp(-2.0, 2.0), &down, x) * 0.5
-        };
-        (0..40).fold(x.clone(), pair).into_data()
-    };
-    let by_themselves = chain();
-    let copying = Copying::begin();
-    assert_eq!(chain(), by_themselves);
-    drop(copying);
 }

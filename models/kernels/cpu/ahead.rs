@@ -3,7 +3,7 @@
 pub(super) struct Ahead {
     /// How far it lies behind them.
     pub(super) bytes: usize,
-    /// Whether it makes room in the caches at once when it has been used: where `x` would have to go otherwise.
+    /// Whether it is read once, and so passes by the second-level cache: otherwise it would push `x` out of the first.
     pub(super) once: bool,
 }
 

@@ -52,8 +52,8 @@ impl<'a> Kernel<'a> for FewRows<'a, '_> {
         let pieces = (self.x.len() * blocks * F::READ).div_ceil(*NEAR).max(1);
         let near = blocks.div_ceil(pieces).next_multiple_of(RUN).max(RUN);
         let bytes = if near < blocks { blocks * size_of::<F::Codes>() } else { AHEAD };
-        // Further rows of `x` find weights in the second-level cache.
-        let once = self.x.len() == 1 && near.min(blocks) * F::READ > *NEAR / 3 * 2;
+        // Where `x` takes more than half of the cache. Further rows of it, and the row below, find weights in the second.
+        let once = self.x.len() == 1 && near >= blocks && blocks * F::READ > *NEAR / 3 * 2;
         let ahead = Ahead { bytes, once };
         for begin in (0..blocks.max(1)).step_by(near) {
             let end = (begin + near).min(blocks);
@@ -102,7 +102,7 @@ fn products<'a, S: Simd, F: Format<'a>, const ROWS: usize>(
 ) -> [f32; ROWS] {
     let is_last = blocks.end == row.codes.len();
     let mut sums = [simd.splat(0.0); ROWS];
-    // What comes with them is read after them.
+    // A line of scales is read several times.
     let of_scales = ahead.bytes / size_of::<F::Codes>() * size_of::<F::Scales>();
     let ahead_of_scales = Ahead { bytes: of_scales, once: false };
     let mut block = blocks.start;

@@ -52,8 +52,8 @@ pub(super) trait Format<'a>: Copy {
     /// A row of `x` in the form that this format takes.
     fn input(input: &Input) -> &Self::Input;
 
-    /// Adds the products of a block and of each row of `x` to the sums, and asks for what lies `ahead` bytes behind the
-    /// codes as it comes to them.
+    /// Adds the products of a block and of each row of `x` to the sums, and asks for what lies `ahead` of the codes as
+    /// it comes to them.
     fn multiply<S: Simd, const ROWS: usize>(
         simd: S,
         codes: &Self::Codes,

@@ -1,8 +1,8 @@
 //! Products, norms and attention on the CPU: numbers are read where they lie, packed as they are, and become f32 in
 //! registers.
 
-#[cfg(target_arch = "x86_64")]
 mod ahead;
+#[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
 mod attention_block;

@@ -169,8 +169,8 @@ pub(super) trait Simd: Copy + Send + Sync {
         unreachable!("pairs are for CPUs that multiply them")
     }
 
-    /// Does what [`multiply_int8`](Self::multiply_int8) does for a run of blocks, and asks for what lies `ahead` bytes
-    /// behind each as it comes to it.
+    /// Does what [`multiply_int8`](Self::multiply_int8) does for a run of blocks, and asks for what lies `ahead`
+    /// of each as it comes to it.
     #[inline(always)]
     fn multiply_int8_run<const ROWS: usize>(
         self,
@@ -187,8 +187,8 @@ pub(super) trait Simd: Copy + Send + Sync {
         }
     }
 
-    /// Does what [`multiply_int4`](Self::multiply_int4) does for a run of blocks, and asks for what lies `ahead` bytes
-    /// behind each as it comes to it.
+    /// Does what [`multiply_int4`](Self::multiply_int4) does for a run of blocks, and asks for what lies `ahead`
+    /// of each as it comes to it.
     #[inline(always)]
     fn multiply_int4_run<const ROWS: usize>(
         self,

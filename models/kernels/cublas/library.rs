@@ -2,7 +2,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::cublaslt::{result, sys};
-use cudarc::driver::result as driver;
 
 use super::turns::Turns;
 
@@ -46,10 +45,8 @@ impl Library {
         if !unsafe { sys::is_culib_present() } {
             return None;
         }
-        let device = driver::device::get(i32::try_from(device).ok()?).ok()?;
-        // SAFETY: cubecl has initialised the driver; the context stays retained until the process ends.
-        let context = unsafe { driver::primary_ctx::retain(device) }.ok()?;
-        let turns = Turns::new(context)?;
+        // It leaves the device's context current, for the handle.
+        let turns = Turns::new(device)?;
         // A version that lacks a function panics where it is first called.
         let handle = std::panic::catch_unwind(result::create_handle).ok()?.ok()?;
         Some(Self { handle, turns, algorithms: HashMap::new() })

@@ -113,7 +113,7 @@ impl Job<'_> {
         });
         let operands: Vec<_> = operands.collect::<Option<_>>()?;
 
-        // What computes the operands must be over, and so must whatever was computed in the result's memory before.
+        // Behind what computes the operands, and behind whatever was computed in the result's memory before.
         library.turns.begin(&self.x.client)?;
         let begun = self.products.iter().zip(&operands).try_for_each(|(product, operands)| {
             let y = product.y.meta.shape();
@@ -121,7 +121,7 @@ impl Job<'_> {
                 [product.weight.meta.shape()[0], self.rows, self.inputs, y[y.num_dims() - 1]].map(|size| size as u64);
             library.multiply(Shape { dtype: self.dtype, m, n, k, width, bias: product.bias.is_some() }, operands)
         });
-        // Also after a failure: nothing may go while it is still in use.
+        // Also after a failure: what goes back to cubecl may still be in use.
         library.turns.end()?;
         begun
     }
@@ -164,7 +164,8 @@ impl Library {
         };
         let (one, times) = (1f32, if operands.added.is_some() { 1f32 } else { 0f32 });
         let pointer = |address: u64| address as *const c_void;
-        // SAFETY: the operands are device memory of the sizes that the layouts say, and live until the turn is over.
+        // SAFETY: the operands are device memory of the sizes that the layouts say, and what cubecl does with it next waits
+        // for the turn's end.
         let begun = unsafe {
             result::matmul(
                 self.handle,

@@ -3,7 +3,7 @@ use std::fmt;
 use cubecl::future::DynFut;
 use cubecl::server::ServerError;
 use cudarc::driver::{result, sys};
-use leveret_models::Copying;
+use leveret_models::Uploading;
 
 use super::context::{Context, CopyStream};
 use super::{checked, failed};
@@ -19,7 +19,7 @@ pub(super) struct CopyEvent {
     raw: sys::CUevent,
     context: Context,
     stream: CopyStream,
-    _copying: Copying,
+    _uploading: Uploading,
 }
 
 // SAFETY: an event handle may be used from any thread in whose context it was made.
@@ -38,7 +38,7 @@ impl CopyEvent {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the driver writes a handle to `raw`.
         checked(unsafe { sys::cuEventCreate(&raw mut raw, flags) })?;
-        Ok(Self { raw, context, stream, _copying: Copying::begin() })
+        Ok(Self { raw, context, stream, _uploading: Uploading::begin() })
     }
 
     /// Marks what is on the stream now.
