@@ -85,7 +85,8 @@ fn run<B: Backend>(rows: &[usize], dtype: DType, memory: Option<fn() -> f64>) ->
             results.push(gated(&case, dtype, &device));
         }
     }
-    json!({"device": format!("{device:?}"), "activations": format!("{dtype:?}"), "results": results})
+    let commit = std::env::var("COMMIT").unwrap_or_default();
+    json!({"device": format!("{device:?}"), "commit": commit, "activations": format!("{dtype:?}"), "results": results})
 }
 
 /// A gate and its partner for one row, as an MLP begins.
