@@ -10,7 +10,7 @@ It is encoded whole and cut into windows of 160 tokens, each run on its own from
 tokens of a window but its first, KL(reference || packed) over all positions. The GGUF files hold the linear layers and
 the head in the format named; rows that blocks of 32 do not divide (down_proj's 528) stay F16 there. llama.cpp rounds
 activations to 8 bits as well where weights are quantised; its KV cache is F32 here, so that it costs nothing.
-Leveret's integers leave down_proj dense too, its floats do not. bits_per_weight is over linear layers and head.
+Leveret leaves down_proj dense, too. bits_per_weight is over linear layers and head.
 
 Needs what cpu.py needs.
 """
