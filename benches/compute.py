@@ -124,8 +124,9 @@ def main(layers=32):
             report = bench(folders[weights, layers], 32, 8, "--vram", vram)
             streamed.append({"weights": weights, "vram": vram,
                              **{part: report.get(part) for part in ("decode", "limits", "error")}})
-        name = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-        about = {"device": name.stdout.strip(), "command": f"benches/compute.py {layers}",
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        name, driver = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0].split(", ")
+        about = {"device": name, "driver": driver, "command": f"benches/compute.py {layers}",
                  "commit": os.environ.get("COMMIT", ""), "layers": layers, "turns": TURNS}
         print(json.dumps({**about, "resident": rows, "streamed": streamed, "torch": torch_rows(layers)}, indent=1))
     finally:

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use burn::backend::Flex;
 use burn::prelude::Tensor;
 use leveret::models::layers::{Attention, AttentionInput, Eager};
-use leveret::{Backend, Cancellation, Error, FinishReason, GenerateOptions, Model, RunDtype};
+use leveret::{Backend, Budget, Cancellation, Error, FinishReason, GenerateOptions, Model, RunDtype};
 use rstest::rstest;
 use safetensors::SafeTensors;
 use serde_json::json;
@@ -138,6 +138,26 @@ fn a_pass_cancelled_at_any_layer_spoils_nothing(
             break;
         }
     }
+}
+
+/// Nor does a layer go on with the chunks of a long prompt.
+#[test]
+fn a_pass_is_cancelled_between_chunks() {
+    let interrupt = Interrupt::default();
+    let builder = Model::<Flex>::builder(demo()).dtype(RunDtype::Float32).ram(Budget::Min);
+    let mut model = builder.custom_attention(interrupt.clone()).load().unwrap();
+    interrupt.0.cancellation.set(model.cancellation()).unwrap();
+    let prompt: Vec<u32> = (0..230).map(|i| i * 13 % 1000).collect();
+    let mut session = model.session(240).unwrap();
+    let mut reply = |cancel_at| {
+        interrupt.0.calls_left.store(cancel_at, Ordering::Relaxed);
+        model.stream_in(&mut session, prompt.clone(), &greedy(4)).unwrap().finish()
+    };
+    assert!(matches!(reply(2), Err(Error::Cancelled)));
+    assert_eq!(interrupt.0.calls_left.load(Ordering::Relaxed), 0, "the second chunk of the first layer was the last");
+    let (found, _) = reply(usize::MAX).unwrap();
+    let (want, _) = load(&demo()).stream(prompt.clone(), &greedy(4)).unwrap().finish().unwrap();
+    assert_eq!(found[0].tokens, want[0].tokens);
 }
 
 /// A session in memory is of one model too; the same checkpoint loaded again is the same.

@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Ends the passes of a model from another thread or a signal handler: within the time of one layer,
-/// also while that layer's bytes are still on their way. A GPU does what it has been given, which where layers are resident
+/// Ends the passes of a model from another thread or a signal handler: within the time that one layer takes
+/// for a chunk of a prompt, also while that layer's bytes are still on their way. A GPU does what it has been given, which where layers are resident
 /// may be all of a prompt's.
 #[derive(Debug, Clone, Default)]
 pub struct Cancellation(Arc<AtomicBool>);

@@ -10,7 +10,7 @@ use leveret_models::layers::{Mixture, Positions, Rope, RopeParameters, Routed, S
 
 use super::marks::Marks;
 use super::stage::{Loaded, Model, Running};
-use super::{Engine, Group, Logits, Rows};
+use super::{Cancellation, Engine, Group, Logits, Rows};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::plan::Tier;
@@ -129,8 +129,8 @@ impl<B: Backend> Engine<B> {
             let begun = Instant::now();
             let span = tracing::trace_span!("compute", unit = index, stage = at).entered();
             let running = arrived.as_ref().or_else(|| self.stages[at].resident(index)).ok_or(Error::ReaderStopped)?;
-            let routed =
-                pass.run(unit, running, at, (groups, decoder.kv_layer(index)), self.parts.attention.as_ref())?;
+            let attention = self.parts.attention.as_ref();
+            let routed = pass.run(unit, running, at, (groups, decoder.kv_layer(index)), attention, cancellation)?;
             let beside = stats.wait_seconds() + stats.convert_seconds;
             let mixtures = self.stages[at].mix(index, routed, &model, stats)?;
             let beside = stats.wait_seconds() + stats.convert_seconds - beside;
@@ -176,19 +176,21 @@ impl<B: Backend> Pass<B> {
         at: usize,
         (groups, kv_layer): (&mut [Group<'_, B>], usize),
         attention: &dyn leveret_models::layers::Attention<B>,
+        cancellation: &Cancellation,
     ) -> Result<Vec<Option<Routed<B>>>> {
         match (&running.module, &unit.kind) {
             (Loaded::Layer(layer), UnitKind::Layer(index)) => {
                 let beside = self.chunks.iter().zip(&self.rope[at]).zip(&mut self.layer_inputs);
                 let parts = self.hidden.drain(..).zip(beside);
                 let forward = |(x, ((chunk, ropes), layer_inputs)): (_, ((&Chunk, &Vec<_>), _))| {
+                    cancellation.check()?;
                     let (queries, keys) = (&chunk.queries, &chunk.keys);
                     let cache = &mut groups[chunk.group].cache.layers[kv_layer];
                     let rope = &ropes[self.rope_of[*index]];
                     let mut step = Step { rope, cache, queries, keys, attention, layer_inputs, routed: None };
-                    (layer.forward(x, &mut step), step.routed)
+                    Ok((layer.forward(x, &mut step), step.routed))
                 };
-                let (hidden, routed) = parts.map(forward).unzip();
+                let (hidden, routed) = parts.map(forward).collect::<Result<Vec<_>>>()?.into_iter().unzip();
                 self.hidden = hidden;
                 groups.iter().try_for_each(|group| group.cache.check(kv_layer))?;
                 return Ok(routed);
