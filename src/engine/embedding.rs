@@ -28,8 +28,8 @@ pub(crate) struct Embedding {
 /// Bytes of rows that are kept at most.
 const KEPT: usize = 8 << 20;
 
-/// Bytes of rows that become a tensor at once: allocators give larger pieces back to the system when they are freed, and
-/// each page that comes anew is a fault.
+/// Bytes of rows that become a tensor at once: beyond 8 MiB jemalloc, for one, gives memory back to the system as soon as it
+/// is freed, and each page that comes anew is a fault.
 const PIECE: usize = 4 << 20;
 
 /// Rows that a thread reads at least: to wake another takes longer.

@@ -79,8 +79,8 @@ impl<B: Backend> Stage<B> {
         }
     }
 
-    /// Gives back memory that tensors no longer take, unless the budget has room for so many bytes beside it: to be given
-    /// it anew takes the driver some 0.1 ms a megabyte.
+    /// Gives back memory that tensors no longer take, unless the budget has room for so many bytes beside it: the next
+    /// request takes it again.
     pub(super) fn make_room(&self, bytes: u64) -> Result<()> {
         match self.has_room(bytes) {
             true => Ok(()),

@@ -9,7 +9,7 @@ use leveret::{Backend, Bench as Measured, BenchOptions, Budget, Model, Pace};
 use serde_json::{Value, json};
 
 use crate::device::{Devices, Task};
-use crate::load::How;
+use crate::load::{DEMO, How};
 use crate::picture::Picture;
 use crate::plot::{self, Point};
 use crate::sweep;
@@ -20,7 +20,7 @@ use crate::units::{at_least_one, gb, gb_per_second, mib, percent, seconds};
 pub struct Bench {
     /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
     /// exists wins.
-    #[arg(env = "LEVERET_MODEL", default_value = "./models/demo")]
+    #[arg(env = "LEVERET_MODEL", default_value = DEMO)]
     model: PathBuf,
     /// Tokens of the prompt [default: 512, or as many as the model has positions for].
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]

@@ -13,7 +13,7 @@ use crate::Told;
 use crate::chat_input::{Input, Typed};
 use crate::device::Task;
 use crate::generate::Options;
-use crate::load::How;
+use crate::load::{DEMO, How};
 use crate::units::{at_least_one, pace};
 
 /// Talks with a model; what it has read is not computed again in the next turn. `/help` says what can be typed.
@@ -21,7 +21,7 @@ use crate::units::{at_least_one, pace};
 pub struct Chat {
     /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
     /// exists wins.
-    #[arg(env = "LEVERET_MODEL", default_value = "./models/demo")]
+    #[arg(env = "LEVERET_MODEL", default_value = DEMO)]
     model: PathBuf,
     /// System prompt of the conversation, unless --session goes on with one that has its own.
     #[arg(long, value_name = "TEXT")]

@@ -10,12 +10,15 @@ use leveret::{Backend, Budget, Model, RunDtype, Transfer};
 use crate::device::Devices;
 use crate::hub::HubFlags;
 
+/// What is run where no model is named: a directory, and no name on the hub.
+pub const DEMO: &str = "./models/demo";
+
 /// Flags of the same names as `Builder`'s methods.
 #[derive(Debug, Args)]
 pub struct Load {
     /// Directory with config.json, tokenizer.json and the safetensors files, or a model's name on the Hugging Face hub, as
     /// org/name or org/name@revision; a directory that exists wins.
-    #[arg(long, env = "LEVERET_MODEL", default_value = "./models/demo", value_name = "MODEL")]
+    #[arg(long, env = "LEVERET_MODEL", default_value = DEMO, value_name = "MODEL")]
     pub model: PathBuf,
     #[command(flatten)]
     pub how: How,

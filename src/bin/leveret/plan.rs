@@ -9,7 +9,7 @@ use leveret::{Backend, Plan as Planned, Prediction, Rates, Tier};
 use serde_json::json;
 
 use crate::device::Task;
-use crate::load::How;
+use crate::load::{DEMO, How};
 use crate::memory_bar::MemoryBar;
 use crate::units::{at_least_one, gb_per_second, mib, pace, seconds, whole};
 
@@ -19,7 +19,7 @@ use crate::units::{at_least_one, gb_per_second, mib, pace, seconds, whole};
 pub struct Plan {
     /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
     /// exists wins.
-    #[arg(env = "LEVERET_MODEL", default_value = "./models/demo")]
+    #[arg(env = "LEVERET_MODEL", default_value = DEMO)]
     model: PathBuf,
     /// Tokens of the prompt to plan for [default: 512, or half of what the model has positions for].
     #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]

@@ -7,7 +7,7 @@ use clap::Args;
 use leveret::{AllowedOrigin, ApiKey, Backend, Server, ServerOptions};
 
 use crate::device::Task;
-use crate::load::How;
+use crate::load::{DEMO, How};
 use crate::units::at_least_one;
 
 /// Serves a model over HTTP, as OpenAI's API does, with a page to chat in; one pass serves all who wait.
@@ -15,7 +15,7 @@ use crate::units::at_least_one;
 pub struct Serve {
     /// Directory of the checkpoint, or a model's name on the Hugging Face hub, as org/name[@revision]; a directory that
     /// exists wins.
-    #[arg(env = "LEVERET_MODEL", default_value = "./models/demo")]
+    #[arg(env = "LEVERET_MODEL", default_value = DEMO)]
     model: PathBuf,
     /// Port to listen on; 0 takes a free one.
     #[arg(long, env = "LEVERET_PORT", default_value_t = 8080, value_name = "P")]
